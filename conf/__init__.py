@@ -1,0 +1,1 @@
+"""Every default of the project, as Hydra configuration."""

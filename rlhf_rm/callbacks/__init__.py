@@ -1,0 +1,1 @@
+"""Progress, checkpoints, loggers and figures."""

@@ -1,0 +1,165 @@
+"""The command line: `rlhf-rm <command> [overrides]`; each command is a Hydra app of its own."""
+
+import difflib
+import importlib
+import importlib.util
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rlhf_rm.errors import UserError
+
+COMMANDS = {
+    "train": "fit a method on a data set, then test and export it",
+    "evaluate": "accuracy and calibration of a run, an export or a hub reward model",
+    "score": "rewards for a JSONL file of prompts and responses",
+    "export": "a run as a directory that plain transformers opens",
+}
+# Set by `train` for the ranks that Lightning starts: the resolved configuration of their job.
+RANK_CONFIG = "RLHF_RM_RANK_CONFIG"
+
+
+def main() -> None:
+    """Entry of the `rlhf-rm` script and of `python -m rlhf_rm.cli`."""
+    if _is_started_rank():
+        run("train")
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        raise SystemExit(0)
+    command = arguments.pop(0)
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"use one of {', '.join(COMMANDS)}."
+        _stop(f"{command} is no command of rlhf-rm: {hint}")
+    # A rank started by Lightning runs this line again, so it must keep the command.
+    run(command, [sys.argv[0], *arguments])
+
+
+def run(command: str, argv: list[str] | None = None) -> None:
+    """Run one command as a Hydra app and exit.
+
+    Args:
+        command: one of :data:`COMMANDS`.
+        argv: program and overrides; ``sys.argv`` if None.
+    """
+    argv = list(sys.argv if argv is None else argv)
+    show_traceback = "traceback=true" in [argument.lower() for argument in argv]
+    try:
+        if _is_started_rank():
+            _run_rank(command)
+        else:
+            _run_hydra(command, argv)
+    except Exception as error:
+        if show_traceback:
+            raise
+        _stop_on(error)
+    raise SystemExit(0)
+
+
+def usage() -> str:
+    """What `rlhf-rm --help` prints."""
+    lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "Reward modelling for RLHF that survives real preference data.",
+            "",
+            "usage: rlhf-rm COMMAND [OVERRIDES]     (rlhf-rm COMMAND --help shows its keys)",
+            "",
+            *lines,
+        ]
+    )
+
+
+def conf_directory() -> str:
+    """Where the YAML files are: in the installed package, or beside it in a checkout."""
+    if importlib.util.find_spec("rlhf_rm.conf") is not None:
+        return "pkg://rlhf_rm.conf"
+    return str(Path(__file__).resolve().parent.parent / "conf")
+
+
+def _run_hydra(command: str, argv: list[str]) -> None:
+    import hydra
+
+    # Hydra would print its own two lines and exit with 1; it raises when asked for full errors.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    original, sys.argv = sys.argv, argv
+    try:
+        app = hydra.main(version_base="1.3", config_path=conf_directory(), config_name=command)
+        app(_task(command, original))()
+    finally:
+        sys.argv = original
+
+
+def _task(command: str, original_argv: list[str]) -> Callable[[Any], Any]:
+    """The function that Hydra calls with a composed configuration, once for each job."""
+
+    def task(cfg: Any) -> Any:
+        composed, sys.argv = sys.argv, original_argv
+        try:
+            return _command(command)(cfg)
+        except Exception as error:
+            if cfg.get("traceback"):
+                raise
+            directory = Path(str(cfg.paths.run_dir))
+            if not _sentence(error) and directory.is_dir():
+                (directory / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
+                print(f"The traceback is in {directory / 'error.log'}.", file=sys.stderr)
+            _stop_on(error)
+        finally:
+            sys.argv = composed
+
+    return task
+
+
+def _run_rank(command: str) -> None:
+    """A rank that Lightning started: the job's configuration is given, no directory is made again."""
+    from omegaconf import OmegaConf
+
+    logging.basicConfig(level=logging.WARNING)
+    _command(command)(OmegaConf.load(os.environ[RANK_CONFIG]))
+
+
+def _is_started_rank() -> bool:
+    return RANK_CONFIG in os.environ and os.environ.get("LOCAL_RANK", "0") != "0"
+
+
+def _command(name: str) -> Callable[[Any], Any]:
+    function: Callable[[Any], Any] = importlib.import_module(f"rlhf_rm.commands.{name}").run
+    return function
+
+
+def _stop_on(error: BaseException) -> None:
+    sentence = _sentence(error)
+    if sentence:
+        _stop(sentence)
+    _stop(f"{type(error).__name__}: {error} (traceback=true shows where)", code=1)
+
+
+def _stop(message: str, code: int = 2) -> None:
+    rank = os.environ.get("LOCAL_RANK", "0")
+    print(f"Error{f' on rank {rank}' if rank != '0' else ''}: {message}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _sentence(error: BaseException | None) -> str | None:
+    """What to tell the user, if the cause lies with the input or the configuration."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    told = None
+    while error is not None:
+        if isinstance(error, UserError):
+            return str(error)
+        if told is None and isinstance(error, HydraException | OmegaConfBaseException):
+            told = " ".join(str(error).split())
+        error = error.__cause__ or error.__context__
+    return told
+
+
+if __name__ == "__main__":
+    main()

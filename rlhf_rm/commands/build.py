@@ -1,0 +1,67 @@
+"""From a composed configuration to the objects of a run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_rm.commands.base_model import base_model
+from rlhf_rm.data.module import StepDataModule
+from rlhf_rm.data.sft import training_texts
+from rlhf_rm.data.types import PreferenceSource
+from rlhf_rm.files import fingerprint
+from rlhf_rm.methods.step import StepModule
+from rlhf_rm.models.attention import Attention
+from rlhf_rm.models.language import LanguageModel
+from rlhf_rm.models.reward import RewardModel
+from rlhf_rm.models.spec import ModelSpec, cached_tokenizer
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training run is made of."""
+
+    source: PreferenceSource
+    tokenizer: PreTrainedTokenizerBase
+    model: RewardModel | LanguageModel
+    module: StepModule
+    datamodule: StepDataModule
+
+
+def build_run(cfg: DictConfig) -> Run:
+    """Source, tokenizer, network, method and data module, in the order in which each needs the last."""
+    cache = Path(cfg.paths.cache_dir)
+    source: PreferenceSource = instantiate(cfg.data)
+    spec: ModelSpec = instantiate(cfg.model)
+    attention: Attention = instantiate(cfg.attention)
+    tokenizer = build_tokenizer(spec, source, cache)
+    start = None
+    if spec.path is None and cfg.base.enabled:
+        start = base_model(
+            source,
+            spec,
+            tokenizer,
+            attention,
+            cache=cache,
+            settings=instantiate(cfg.base.settings),
+            callbacks=lambda: [instantiate(one) for one in cfg.base.callbacks.values()],
+        )
+    network = instantiate(cfg.method.network)(spec, tokenizer, attention, start)
+    datamodule = instantiate(cfg.method.datamodule)(
+        source,
+        tokenizer,
+        layout=network.backbone.choose_layout(cfg.loader.layout),
+        max_length=spec.max_length,
+    )
+    return Run(source, tokenizer, network, instantiate(cfg.method.module)(network), datamodule)
+
+
+def build_tokenizer(spec: ModelSpec, source: PreferenceSource, cache: Path) -> PreTrainedTokenizerBase:
+    """The model's own tokenizer, or one trained on the source's training text and cached."""
+    if spec.vocab_size is None:
+        return spec.tokenizer(None)
+    texts, texts_fingerprint = training_texts(source)
+    directory = cache / "tokenizers" / fingerprint(texts_fingerprint, spec.vocab_size)
+    return spec.tokenizer(cached_tokenizer(texts, spec.vocab_size, directory))

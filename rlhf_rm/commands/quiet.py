@@ -1,0 +1,25 @@
+"""Silence for what other libraries say that no user of ours can act on."""
+
+import logging
+import warnings
+
+
+def quiet() -> None:
+    """Keep warnings of our own; drop the hints of Lightning and `transformers` that do not concern our runs."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*The number of training batches.*",
+        ".*LeafSpec.*",
+        ".*exists and is not empty.*",
+        ".*Trying to infer the `batch_size`.*",
+        ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+        ".*Checkpoint directory.*",
+        ".*sync_dist=True.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)

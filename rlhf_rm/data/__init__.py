@@ -1,0 +1,1 @@
+"""Sources of preferences, their encoding and packing, and the data modules."""

@@ -1,0 +1,77 @@
+"""What all data modules have in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import lightning as L
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_rm.data.batch import Step
+from rlhf_rm.data.encode import Dialogue, DialogueEncoder
+from rlhf_rm.data.loading import StepLoader, evaluation_loader, training_loader
+from rlhf_rm.data.packing import Packing
+from rlhf_rm.data.types import PreferenceSource
+
+
+class StepDataModule(L.LightningDataModule, ABC):
+    """Encodes a source and serves it in whole optimiser steps.
+
+    Args:
+        source: where the examples come from.
+        tokenizer: with its chat template set.
+        layout: ``shared``, ``packed`` or ``padded``; see :mod:`rlhf_rm.data.packing`.
+        max_length: longest sequence in tokens.
+        too_long: ``truncate_prompt_left``, ``drop`` or ``error``.
+        batch_size: examples of one optimiser step on each rank.
+        eval_batch_size: examples packed together when nothing is learnt.
+        row_tokens, micro_tokens: see :class:`Packing`.
+        workers: processes that pack ahead.
+        seed: of the shuffle.
+    """
+
+    def __init__(
+        self,
+        source: PreferenceSource,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        layout: str,
+        max_length: int,
+        too_long: str,
+        batch_size: int,
+        eval_batch_size: int,
+        row_tokens: int,
+        micro_tokens: int,
+        workers: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.source, self.tokenizer = source, tokenizer
+        self.encoder = DialogueEncoder(tokenizer, max_length=max_length, too_long=too_long)
+        pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+        self.packing = Packing(layout, row_tokens, micro_tokens, pad_id)
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.workers, self.seed = workers, seed
+
+    @abstractmethod
+    def probes(self, count: int = 8) -> list[Dialogue]:
+        """Some prompts and responses of the training split, to compare an export by."""
+
+    @abstractmethod
+    def report(self) -> dict[str, Any]:
+        """What was read, split, cut and left out so far."""
+
+    def training_steps(
+        self, collate: Callable[[Sequence[int]], Step[Any]], sizes: Sequence[int]
+    ) -> StepLoader:
+        """Shuffled steps of exactly ``batch_size`` examples of these sizes in tokens."""
+        assert self.trainer is not None
+        return training_loader(
+            self.trainer, collate, sizes, batch_size=self.batch_size, seed=self.seed, workers=self.workers
+        )
+
+    def evaluation_steps(self, collate: Callable[[Sequence[int]], Step[Any]], count: int) -> StepLoader:
+        """Every one of ``count`` examples once, in order."""
+        return evaluation_loader(
+            self.trainer, collate, count, batch_size=self.eval_batch_size, workers=self.workers
+        )

@@ -1,0 +1,1 @@
+"""Pure maths on per-example tensors: no modules, no Lightning, no Hydra."""

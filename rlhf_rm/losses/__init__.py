@@ -1,0 +1,1 @@
+"""Losses as modules, thin over :mod:`rlhf_rm.functional`; picked by ``_target_`` in ``conf/loss``."""

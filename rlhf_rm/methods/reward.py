@@ -1,0 +1,150 @@
+"""Reward models by pairwise preference: Bradley–Terry and kin."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf_rm.data.batch import PairBatch, Step
+from rlhf_rm.errors import UserError
+from rlhf_rm.losses.base import PreferenceLoss
+from rlhf_rm.methods.step import OptimizerFactory, SchedulerFactory, StepModule
+from rlhf_rm.metrics.evaluation import evaluate_preferences
+from rlhf_rm.metrics.rewards import Rewards, RewardTable
+from rlhf_rm.models.reward import RewardModel
+
+
+class RewardModule(StepModule):
+    """Trains a reward model on preference pairs with any pairwise loss.
+
+    The loss reads the columns ``margin`` and ``target``; ``weight`` enters the one reduction, a
+    weighted mean over the step (paper, section 2.1).
+
+    Args:
+        model: the reward model.
+        loss: unreduced loss of chosen and rejected rewards.
+        optimizer, scheduler, gradient_clip: see :class:`StepModule`.
+    """
+
+    def __init__(
+        self,
+        model: RewardModel,
+        loss: PreferenceLoss,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory,
+        gradient_clip: float | None,
+    ) -> None:
+        super().__init__(optimizer, scheduler, gradient_clip)
+        self.model, self.loss = model, loss
+        self.validation_table = RewardTable()
+        self.test_table = RewardTable()
+        self.test_rewards: Rewards | None = None
+
+    def forward(self, pairs: PairBatch) -> tuple[Tensor, Tensor]:
+        """Rewards of the chosen and of the rejected responses, each (B,)."""
+        reward_N = self.model(pairs.rows)
+        return reward_N[pairs.chosen_B], reward_N[pairs.rejected_B]
+
+    def pair_losses(self, chosen_B: Tensor, rejected_B: Tensor, pairs: PairBatch) -> Tensor:
+        """Unreduced loss, (B,)."""
+        return self.loss(chosen_B, rejected_B, margin_B=pairs.margin_B, target_B=pairs.target_B)
+
+    def training_step(self, step: Step[PairBatch], batch_idx: int) -> None:
+        """One optimiser step over all micro-batches of ``step``."""
+        seen: list[tuple[Tensor, Tensor]] = []
+
+        def loss_sum(pairs: PairBatch) -> Tensor:
+            chosen_B, rejected_B = self(pairs)
+            seen.append((chosen_B.detach(), rejected_B.detach()))
+            return (self.pair_losses(chosen_B, rejected_B, pairs) * pairs.weight_B).sum()
+
+        weight = torch.stack([pairs.weight_B.sum() for pairs in step]).sum()
+        self.step(step, weight, loss_sum, lambda: self._names(step))
+        difference = torch.cat([chosen - rejected for chosen, rejected in seen])
+        self.log("train/accuracy", (difference > 0).float().mean(), prog_bar=True)
+        self.log("train/margin", difference.mean())
+
+    def validation_step(self, step: Step[PairBatch], batch_idx: int) -> None:
+        """Collect rewards; the metrics are taken over the whole split at once."""
+        self._collect(self.validation_table, step)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log accuracy, loss and calibration on the validation split."""
+        rewards = self.validation_table.rewards()
+        self._warn_if_constant(rewards)
+        for name, value in rewards.summary().items():
+            self.log(f"val/{name}", value, prog_bar=name == "accuracy")
+
+    def test_step(self, step: Step[PairBatch], batch_idx: int) -> None:
+        """As :meth:`validation_step`; what was collected stays in ``test_rewards``."""
+        self._collect(self.test_table, step)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the test metrics and keep every pair's rewards."""
+        self.test_rewards = self.test_table.rewards()
+        for name, value in self.test_rewards.summary().items():
+            self.log(f"test/{name}", value)
+
+    def results(self) -> dict[str, Any]:
+        """What ``metrics.json`` holds of the test: see :func:`evaluate_preferences`."""
+        assert self.test_rewards is not None
+        rewards, pairs = self.test_rewards, self._datamodule.split("test").pairs
+        measured = evaluate_preferences(
+            rewards.chosen,
+            rewards.rejected,
+            chosen_tokens=rewards.chosen_tokens,
+            rejected_tokens=rewards.rejected_tokens,
+            prompt_ids=[pairs[int(i)].prompt_id for i in rewards.index],
+        )
+        return {"sets": {"test": {**measured, "loss": float(rewards.loss.mean())}}}
+
+    def on_fit_start(self) -> None:
+        """Refuse data whose margins this loss would ignore.
+
+        Raises:
+            UserError: see above.
+        """
+        train = self._datamodule.split("train")
+        for column, reads, default in (
+            (train.margin, self.loss.reads_margin, 0.0),
+            (train.target, self.loss.reads_target, 1.0),
+        ):
+            if not reads and bool((column != default).any()):
+                raise UserError(
+                    f"the data has a {'margin' if default == 0 else 'target'} column that "
+                    f"{type(self.loss).__name__} does not read: use loss=bradley_terry, or data without it."
+                )
+
+    @property
+    def _datamodule(self) -> Any:
+        return self.trainer.datamodule  # type: ignore[attr-defined]
+
+    def _collect(self, table: RewardTable, step: Step[PairBatch]) -> None:
+        for pairs in step:
+            chosen_B, rejected_B = self(pairs)
+            loss_B = self.pair_losses(chosen_B, rejected_B, pairs)
+            if not torch.isfinite(chosen_B + rejected_B).all():
+                bad = pairs.index_B[~torch.isfinite(chosen_B + rejected_B)]
+                raise UserError(
+                    f"the model gives {len(bad)} rewards that are no finite numbers; nothing was measured."
+                )
+            table.update(
+                index=pairs.index_B,
+                chosen=chosen_B,
+                rejected=rejected_B,
+                loss=loss_B,
+                chosen_tokens=pairs.rows.length_N[pairs.chosen_B],
+                rejected_tokens=pairs.rows.length_N[pairs.rejected_B],
+            )
+
+    def _names(self, step: Step[PairBatch]) -> list[str]:
+        indices = [int(i) for pairs in step for i in pairs.index_B]
+        return [f"pair {self._datamodule.pair_name('train', i)}" for i in indices]
+
+    def _warn_if_constant(self, rewards: Rewards) -> None:
+        if rewards.constant:
+            self.print(
+                "Warning: every response of the validation split has the same reward. The usual causes: a "
+                "learning rate that is too high, pairs cut to the same text (see model.max_length), or a "
+                "frozen head."
+            )

@@ -1,0 +1,123 @@
+"""One item of the training loader is one optimiser step: the part that all methods share."""
+
+from abc import ABC
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from rlhf_rm.data.batch import Step
+from rlhf_rm.errors import UserError
+
+OptimizerFactory = Callable[..., Optimizer]
+SchedulerFactory = Callable[..., LRScheduler]
+
+
+class StepModule(L.LightningModule, ABC):
+    """Optimises over packed micro-batches; a subclass says what each of them loses.
+
+    However a step is packed, its gradient is that of the weighted mean over all examples of all
+    ranks. Optimisation is manual, since one step runs several backward passes.
+
+    Args:
+        optimizer: called with the parameter groups.
+        scheduler: called with the optimiser and ``total_steps``; stepped after every step.
+        gradient_clip: largest norm of the gradient; None to leave it alone.
+    """
+
+    def __init__(
+        self, optimizer: OptimizerFactory, scheduler: SchedulerFactory, gradient_clip: float | None
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.optimizer_factory, self.scheduler_factory = optimizer, scheduler
+        self.gradient_clip = gradient_clip
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """One optimiser with parameter groups, and its schedule over the whole run."""
+        if self.gradient_clip is not None and self.trainer.precision == "16-mixed":
+            raise UserError(
+                "trainer.precision=16-mixed scales gradients, so method.module.gradient_clip would clip the "
+                "wrong numbers: use bf16-mixed, or method.module.gradient_clip=null."
+            )
+        optimizer = self.optimizer_factory(parameter_groups(self))
+        total = max(1, int(self.trainer.estimated_stepping_batches))
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.scheduler_factory(optimizer, total_steps=total)},
+        }
+
+    def step(
+        self,
+        step: Step[Any],
+        weight: Tensor,
+        loss_sum: Callable[[Any], Tensor],
+        index: Callable[[], list[str]],
+    ) -> Tensor:
+        """Run one optimiser step and return its mean loss over all ranks.
+
+        Args:
+            step: the micro-batches.
+            weight: sum of the weights of this rank's examples; what the loss is divided by, over
+                all ranks.
+            loss_sum: the weighted sum of the losses of one micro-batch, differentiable.
+            index: names of this rank's examples, for the message when the loss is not finite.
+
+        Raises:
+            UserError: the loss is NaN or infinite; no weight has changed then.
+        """
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        total_weight = self._sum_over_ranks(weight)
+        # DDP takes the mean of the ranks' gradients; times their number it is the sum.
+        scale = self.trainer.world_size / total_weight
+        total = torch.zeros((), device=self.device)
+        for i, micro_batch in enumerate(step):
+            with self._without_sync(i < len(step) - 1):
+                loss = loss_sum(micro_batch)
+                self.manual_backward(loss * scale)
+                total += loss.detach().float()
+        mean = self._sum_over_ranks(total) / total_weight
+        if not torch.isfinite(mean):
+            optimizer.zero_grad()
+            names = index()
+            raise UserError(
+                f"the loss became {mean.item()} at step {self.global_step}, on {', '.join(names[:4])}"
+                f"{' and others' if len(names) > 4 else ''}: lower optimizer.lr or look at these examples; "
+                "the last checkpoint is kept."
+            )
+        if self.gradient_clip is not None:
+            norm = torch.nn.utils.clip_grad_norm_(self._trainable(), self.gradient_clip)
+            self.log("train/grad_norm", norm)
+        optimizer.step()
+        scheduler: Any = self.lr_schedulers()
+        scheduler.step()
+        self.log("train/loss", mean, prog_bar=True)
+        self.log("train/lr", optimizer.param_groups[0]["lr"])
+        return mean
+
+    def _trainable(self) -> list[nn.Parameter]:
+        return [p for p in self.parameters() if p.requires_grad]
+
+    def _sum_over_ranks(self, value: Tensor) -> Tensor:
+        return self.trainer.strategy.reduce(value.clone(), reduce_op="sum")
+
+    def _without_sync(self, skip: bool) -> Any:
+        """Hold gradients back from the other ranks until the step's last backward pass."""
+        model: Any = self.trainer.model
+        return model.no_sync() if skip and hasattr(model, "no_sync") else nullcontext()
+
+
+def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
+    """Trainable parameters in two groups: matrices, which decay, and biases and norms, which do not."""
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    matrices = [p for _, p in named if p.ndim >= 2]
+    vectors = [p for _, p in named if p.ndim < 2]
+    groups: list[dict[str, Any]] = [{"params": matrices}] if matrices else []
+    return groups + ([{"params": vectors, "weight_decay": 0.0}] if vectors else [])

@@ -1,0 +1,1 @@
+"""Networks, tokenizers and attention: everything that `transformers` is used through."""

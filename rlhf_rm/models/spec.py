@@ -1,0 +1,168 @@
+"""From a model's description in YAML to its tokenizer and networks."""
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from rlhf_rm.data.template import set_template
+from rlhf_rm.errors import UserError
+from rlhf_rm.files import whole_directory
+from rlhf_rm.models.attention import Attention
+from rlhf_rm.models.language import LanguageModel
+from rlhf_rm.models.reward import RewardModel
+from rlhf_rm.models.tokenizer import ensure_pad_token, load_tokenizer, save_tokenizer, train_byte_bpe
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a ``conf/model`` file says.
+
+    Args:
+        path: hub name or local directory of a pretrained model; None for a fresh one.
+        architecture: fields of the fresh model's `transformers` configuration, ``model_type`` among
+            them; None with a path.
+        vocab_size: size of the byte-level BPE that a fresh model's training text is given; None with
+            a path.
+        template: chat template: ``auto`` (the tokenizer's own), ``hh`` or ``plain``.
+        max_length: longest sequence in tokens, prompt and response together.
+        dtype: of the weights: ``float32`` or ``bfloat16``. Small learning rates vanish in bfloat16
+            weights; with ``trainer.precision=bf16-mixed`` float32 weights compute in bfloat16.
+        gradient_checkpointing: recompute activations in the backward pass, to save memory.
+        learning_rate: what such a model is usually trained at; the optimiser's default.
+        trust_remote_code: run Python code that comes with a hub model.
+    """
+
+    path: str | None
+    architecture: Mapping[str, Any] | None
+    vocab_size: int | None
+    template: str
+    max_length: int
+    dtype: str
+    gradient_checkpointing: bool
+    learning_rate: float
+    trust_remote_code: bool
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.architecture is None):
+            raise UserError(
+                "a model needs either model.path (pretrained) or model.architecture (fresh), "
+                f"but got path={self.path} and architecture={self.architecture}."
+            )
+        if self.architecture is not None and self.vocab_size is None:
+            raise UserError(
+                "a fresh model needs model.vocab_size, the size of the tokenizer to train for it."
+            )
+        if self.dtype not in ("float32", "bfloat16"):
+            raise UserError(f"model.dtype={self.dtype} is unknown: use float32 or bfloat16.")
+        if self.max_length < 2:
+            raise UserError(f"model.max_length={self.max_length} must be at least 2.")
+
+    def tokenizer(self, trained: Path | None) -> PreTrainedTokenizerBase:
+        """The model's tokenizer, with a pad token that is not EOS and the chat template set.
+
+        Args:
+            trained: where a fresh model's tokenizer lies; None for a pretrained model, which has one.
+        """
+        tokenizer = load_tokenizer(trained or self.path or "")
+        ensure_pad_token(tokenizer)
+        set_template(tokenizer, self.template)
+        return tokenizer
+
+    def reward_model(
+        self, tokenizer: PreTrainedTokenizerBase, attention: Attention, start: str | Path | None = None
+    ) -> RewardModel:
+        """A classifier with one label; from ``start`` (an earlier run's model), ``path``, or fresh."""
+        network = self._network(AutoModelForSequenceClassification, tokenizer, attention, start, num_labels=1)
+        return RewardModel(network, attention)
+
+    def language_model(
+        self, tokenizer: PreTrainedTokenizerBase, attention: Attention, start: str | Path | None = None
+    ) -> LanguageModel:
+        """A causal language model, as :meth:`reward_model`."""
+        network = self._network(AutoModelForCausalLM, tokenizer, attention, start)
+        return LanguageModel(network, attention)
+
+    def _network(
+        self,
+        auto: Any,
+        tokenizer: PreTrainedTokenizerBase,
+        attention: Attention,
+        start: str | Path | None,
+        **settings: Any,
+    ) -> PreTrainedModel:
+        origin = start or self.path
+        options = {"dtype": getattr(torch, self.dtype), "attn_implementation": attention.implementation}
+        try:
+            if origin is None:
+                config = self._fresh_config(tokenizer, settings)
+                network = auto.from_config(config, **options)
+            else:
+                network = auto.from_pretrained(
+                    origin, trust_remote_code=self.trust_remote_code, **settings, **options
+                )
+        except (OSError, ValueError, KeyError) as error:
+            what = origin or dict(self.architecture or {})
+            raise UserError(f"no model could be made from {what}: {_first_line(error)}") from error
+        network.train()  # from_pretrained leaves it in evaluation mode, without dropout
+        _fit_vocabulary(network, tokenizer)
+        if self.gradient_checkpointing:
+            network.gradient_checkpointing_enable({"use_reentrant": False})
+        return network
+
+    def _fresh_config(self, tokenizer: PreTrainedTokenizerBase, settings: Mapping[str, Any]) -> Any:
+        fields = dict(self.architecture or {})
+        kind = fields.pop("model_type", None)
+        if kind is None:
+            raise UserError("model.architecture needs a model_type, such as llama, qwen3 or bert.")
+        vocabulary = fields.pop("vocab_size", len(tokenizer))
+        return AutoConfig.for_model(
+            kind,
+            **fields,
+            **settings,
+            vocab_size=vocabulary,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+        )
+
+
+def cached_tokenizer(texts: Iterable[str], vocab_size: int, directory: Path) -> Path:
+    """Train a byte-level BPE into ``directory`` unless it is there already."""
+    if not (directory / "tokenizer.json").is_file():
+        with whole_directory(directory) as made:
+            save_tokenizer(train_byte_bpe(texts, vocab_size=vocab_size), made)
+    return directory
+
+
+def _fit_vocabulary(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Make room for a pad token that was added; refuse a tokenizer that is not the model's."""
+    embeddings: Any = network.get_input_embeddings()
+    rows = embeddings.weight.shape[0]
+    if len(tokenizer) > rows:
+        added = len(tokenizer.get_added_vocab())
+        if len(tokenizer) - added > rows or len(tokenizer) - rows > 1:
+            raise UserError(
+                f"the tokenizer has {len(tokenizer)} tokens but the model only {rows} embeddings: "
+                "use the tokenizer that belongs to the model."
+            )
+        network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    network.config.pad_token_id = tokenizer.pad_token_id
+    if getattr(network, "generation_config", None) is not None:
+        network.generation_config.pad_token_id = tokenizer.pad_token_id
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

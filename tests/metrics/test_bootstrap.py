@@ -1,0 +1,53 @@
+"""The bootstrap over prompts: deterministic, covering, wider where pairs hang together."""
+
+import numpy as np
+import pytest
+import torch
+
+from rlhf_rm.metrics.bootstrap import bootstrap_ci
+
+
+def test_same_seed_same_interval_in_any_order() -> None:
+    rng = np.random.default_rng(0)
+    correct, groups = torch.tensor(rng.random(300) < 0.7), [f"prompt {i % 90}" for i in range(300)]
+    order = rng.permutation(300)
+    interval = bootstrap_ci(correct, groups, resamples=2000, seed=3)
+    assert interval == bootstrap_ci(correct[order], [groups[i] for i in order], resamples=2000, seed=3)
+    assert interval != bootstrap_ci(correct, groups, resamples=2000, seed=4)
+
+
+def test_is_the_plain_cluster_bootstrap() -> None:
+    rng = np.random.default_rng(1)
+    group = rng.integers(0, 120, 400)
+    correct = rng.random(400) < np.where(group % 2, 0.9, 0.4)
+    interval = bootstrap_ci(torch.tensor(correct), [str(g) for g in group], resamples=20_000, seed=0)
+    names = np.unique(group)
+    pairs = np.array([(group == name).sum() for name in names])
+    right = np.array([correct[group == name].sum() for name in names])
+    drawn = rng.integers(0, len(names), (20_000, len(names)))
+    direct = np.quantile(right[drawn].sum(1) / pairs[drawn].sum(1), [0.025, 0.975])
+    assert interval == pytest.approx(tuple(direct), abs=0.004)
+
+
+def test_covers_the_truth_19_times_in_20() -> None:
+    rng = np.random.default_rng(0)
+    groups, hits = [str(i // 3) for i in range(600)], 0
+    for _ in range(200):
+        of_prompt = rng.beta(4, 2, 200).repeat(3)  # mean 2/3; the pairs of a prompt hang together
+        interval = bootstrap_ci(torch.tensor(rng.random(600) < of_prompt), groups, resamples=500, seed=0)
+        assert interval is not None
+        hits += interval[0] <= 2 / 3 <= interval[1]
+    assert 180 <= hits <= 198
+
+
+def test_wider_where_the_pairs_of_a_prompt_hang_together() -> None:
+    correct = torch.tensor([i % 10 < 6 for i in range(100)]).repeat_interleave(5)
+    by_prompt = bootstrap_ci(correct, [str(i // 5) for i in range(500)], resamples=2000, seed=0)
+    by_pair = bootstrap_ci(correct, [str(i) for i in range(500)], resamples=2000, seed=0)
+    assert by_prompt is not None
+    assert by_pair is not None
+    assert by_prompt[1] - by_prompt[0] > 2 * (by_pair[1] - by_pair[0])
+
+
+def test_one_prompt_says_nothing_about_others() -> None:
+    assert bootstrap_ci(torch.tensor([True, False]), ["a", "a"], resamples=100, seed=0) is None

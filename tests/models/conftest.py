@@ -1,0 +1,63 @@
+"""Tiny networks of the architectures that people train reward models on."""
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from rlhf_rm.models.attention import EagerAttention, SDPAAttention
+from rlhf_rm.models.reward import RewardModel
+
+DECODER = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+}
+ENCODER = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 256,
+}
+SHAPES = {
+    "llama": DECODER,
+    "qwen3": DECODER,
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
+    "mistral": DECODER | {"sliding_window": 7},
+    "gemma2": DECODER | {"sliding_window": 7, "query_pre_attn_scalar": 8},
+    "bert": ENCODER,
+    "roberta": ENCODER,
+    "distilbert": {"dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 256},
+    "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4},
+}
+
+
+@pytest.fixture
+def make_model():
+    def make(shape: str) -> RewardModel:
+        torch.manual_seed(0)
+        config = AutoConfig.for_model(
+            shape,
+            **SHAPES[shape],
+            vocab_size=64,
+            num_labels=1,
+            pad_token_id=0,
+            eos_token_id=1,
+            bos_token_id=None,
+        )
+        attention = EagerAttention() if shape in ("gemma2", "bloom") else SDPAAttention()
+        network = AutoModelForSequenceClassification.from_config(
+            config, attn_implementation=attention.implementation
+        )
+        # Larger weights than at the start of training, so that a wrong mask or position shows.
+        with torch.no_grad():
+            for parameter in network.parameters():
+                if parameter.ndim == 2:
+                    parameter.normal_(std=0.3)
+        return RewardModel(network, attention).eval()
+
+    return make

@@ -1,0 +1,132 @@
+"""A reward is the same alone, in any batch, padded left or right, packed, and packed with a shared prefix."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from rlhf_rm.data.batch import Rows
+from rlhf_rm.data.packing import Packing, Tree, shared_prefix
+from rlhf_rm.errors import UserError
+from rlhf_rm.models.reward import RewardModel
+
+PACKABLE = ["llama", "qwen3", "gpt2", "mistral", "gemma2", "bert", "roberta"]
+DECODERS = ["llama", "qwen3", "gpt2", "mistral", "gemma2"]
+
+
+@pytest.fixture
+def trees() -> list[Tree]:
+    """Pairs that share 5 to 20 tokens; token 1 is EOS and ends every response."""
+    rng = np.random.default_rng(0)
+    made = []
+    for shared, chosen, rejected in [(5, 9, 2), (20, 1, 12), (11, 6, 6), (8, 14, 3), (16, 2, 2)]:
+        prefix = rng.integers(2, 64, shared)
+        branches = tuple(
+            np.concatenate([prefix, rng.integers(2, 64, own), [1]]).astype(np.int32)
+            for own in (chosen, rejected)
+        )
+        made.append(Tree(branches, shared_prefix(branches), (shared, shared)))
+    return made
+
+
+def rewards(model: RewardModel, trees: list[Tree], layout: str, row_tokens=90, micro_tokens=200, pad_id=0):
+    """Rewards (pairs, 2) in the order of the trees."""
+    out = torch.empty(len(trees), 2)
+    for rows, order in Packing(layout, row_tokens, micro_tokens, pad_id).pack(trees):
+        out[order] = model(rows).view(-1, 2)
+    return out
+
+
+def alone(model: RewardModel, trees: list[Tree]) -> torch.Tensor:
+    """The reference: each response by itself, through the network's own forward pass."""
+    return torch.stack(
+        [
+            torch.stack(
+                [model.network(input_ids=torch.tensor(b)[None].long()).logits[0, 0] for b in tree.branches]
+            )
+            for tree in trees
+        ]
+    )
+
+
+def left_padded(rows: Rows) -> Rows:
+    """The same padded batch with its padding on the other side."""
+    width = rows.input_ids_RT.shape[1]
+    length = (rows.tree_RT >= 0).sum(1, keepdim=True)
+    turn = (torch.arange(width) - (width - length)) % width
+    return replace(
+        rows,
+        **{
+            f: getattr(rows, f).gather(1, turn)
+            for f in ("input_ids_RT", "position_ids_RT", "tree_RT", "branch_RT")
+        },
+        first_N=torch.arange(len(length)) * width + (width - length[:, 0]),
+        last_N=torch.arange(len(length)) * width + width - 1,
+    )
+
+
+@pytest.mark.parametrize("shape", [*PACKABLE, "distilbert", "bloom"])
+def test_every_layout_gives_the_reward_of_the_response_alone(make_model, trees, shape):
+    model = make_model(shape)
+    with torch.no_grad():
+        expected = alone(model, trees)
+        assert expected.std() > 0.05  # rewards that a wrong mask would change
+        for layout in model.backbone.layouts:
+            for row_tokens, micro_tokens in [(1, 1), (90, 200), (500, 500)]:
+                got = rewards(model, trees, layout, row_tokens, micro_tokens)
+                torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shape", ["llama", "qwen3", "bert"])
+def test_padding_left_and_pad_equal_to_eos_change_nothing(make_model, trees, shape):
+    model = make_model(shape)
+    packing = Packing("padded", 1, 400, pad_id=1)
+    with torch.no_grad():
+        expected = alone(model, trees)
+        for rows, order in packing.pack(trees):
+            torch.testing.assert_close(model(rows).view(-1, 2), expected[order], atol=1e-5, rtol=0)
+            torch.testing.assert_close(
+                model(left_padded(rows)).view(-1, 2), expected[order], atol=1e-5, rtol=0
+            )
+        for layout in model.backbone.layouts:
+            torch.testing.assert_close(rewards(model, trees, layout, pad_id=1), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shape", ["llama", "qwen3", "bert", "gemma2"])
+def test_gradients_are_those_of_responses_alone(make_model, trees, shape):
+    model = make_model(shape)
+    parameters = list(model.parameters())
+
+    def gradients(reward_B2: torch.Tensor) -> list[torch.Tensor]:
+        loss = -torch.nn.functional.logsigmoid(reward_B2[:, 0] - reward_B2[:, 1]).mean()
+        return list(torch.autograd.grad(loss, parameters, allow_unused=True))
+
+    expected = gradients(alone(model, trees))
+    for layout in model.backbone.layouts:
+        for got, want in zip(gradients(rewards(model, trees, layout)), expected, strict=True):
+            torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
+
+
+def test_the_fastest_layout_is_chosen_and_impossible_ones_are_refused(make_model):
+    assert make_model("llama").backbone.choose_layout("auto") == "shared"
+    assert make_model("bert").backbone.choose_layout("auto") == "packed"
+    assert make_model("distilbert").backbone.choose_layout("auto") == "padded"
+    with pytest.raises(UserError, match=r"layout=shared is not possible with a bert model.*both directions"):
+        make_model("bert").backbone.choose_layout("shared")
+    with pytest.raises(UserError, match=r"layout=packed is not possible with a bloom model.*positions"):
+        make_model("bloom").backbone.choose_layout("packed")
+
+
+def test_layers_that_are_no_attention_are_refused(make_model):
+    model = make_model("llama")
+    model.network.config.layer_types = ["full_attention", "chunked_attention"]
+    with pytest.raises(UserError, match="chunked_attention layers would mix neighbours"):
+        model.backbone.choose_layout("shared")
+
+
+def test_a_model_with_two_labels_is_refused(make_model):
+    network = make_model("llama").network
+    network.config.num_labels = 2
+    with pytest.raises(UserError, match="has 2 labels"):
+        RewardModel(network, make_model("llama").backbone.attention)
