@@ -148,15 +148,27 @@ def _stop(message: str, code: int = 2) -> None:
 
 def _sentence(error: BaseException | None) -> str | None:
     """What to tell the user, if the cause lies with the input or the configuration."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
+    from hydra.errors import HydraException, InstantiationException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     told = None
     while error is not None:
         if isinstance(error, UserError):
             return str(error)
+        if isinstance(error, MissingMandatoryValue):
+            key = getattr(error, "full_key", None) or str(error).split(":")[-1].strip()
+            return f"{key} has no value: give it as {key}=…"
+        if isinstance(error, InstantiationException) and error.__cause__ is not None:
+            # Hydra names the configuration key at the end: the cause, told by the library that refused it.
+            key = (
+                str(error).rsplit("full_key:", 1)[-1].strip()
+                if "full_key:" in str(error)
+                else "configuration"
+            )
+            inner = _sentence(error.__cause__)
+            return inner or f"{key}: {' '.join(str(error.__cause__).split())}"
         if told is None and isinstance(error, HydraException | OmegaConfBaseException):
-            told = " ".join(str(error).split())
+            told = " ".join(str(error).split("Config search path")[0].split())
         error = error.__cause__ or error.__context__
     return told
 

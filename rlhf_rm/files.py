@@ -16,15 +16,20 @@ def fingerprint(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file so that whoever reads it sees the old text or the new, never a part."""
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file so that whoever reads it sees the old content or the new, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with part.open("wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file as :func:`write_bytes` does."""
+    write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:

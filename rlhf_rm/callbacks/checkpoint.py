@@ -1,5 +1,7 @@
 """Checkpoints that a killed run goes on from."""
 
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,15 @@ class StepCheckpoint(Checkpoint):
     def __init__(self, directory: str, every_n_steps: int, keep: int) -> None:
         self.directory, self.every_n_steps, self.keep = Path(directory), every_n_steps, max(1, keep)
         self._saved_step = -1
+        self._asked_to_stop = False
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Take SIGTERM over from Lightning, whose handler speaks to the other ranks at once and so hangs.
+
+        Lightning puts back what was there before when it is done.
+        """
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._ask_to_stop)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -31,17 +42,17 @@ class StepCheckpoint(Checkpoint):
         """Save where it is time."""
         if trainer.global_step % self.every_n_steps == 0:
             self.save(trainer)
+        self._stop_if_asked(trainer)
+
+    def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
+        """A validation may take longer than there is time after a SIGTERM."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._stop_if_asked(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the end."""
         self.save(trainer)
-
-    def on_exception(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
-    ) -> None:
-        """Save on SIGTERM: it is handled between two steps, when the state is whole."""
-        if isinstance(exception, SIGTERMException) and trainer.global_step > 0:
-            self.save(trainer)
+        self._stop_if_asked(trainer)
 
     def save(self, trainer: L.Trainer) -> None:
         """Write a checkpoint of this step and delete those too many."""
@@ -56,6 +67,16 @@ class StepCheckpoint(Checkpoint):
             for old in checkpoints(self.directory)[: -self.keep]:
                 old.unlink()
         trainer.strategy.barrier()
+
+    def _ask_to_stop(self, *signal_and_frame: Any) -> None:
+        self._asked_to_stop = True
+
+    def _stop_if_asked(self, trainer: L.Trainer) -> None:
+        """Save and stop if any rank got a SIGTERM; all ranks do so after the same step."""
+        if trainer.strategy.reduce_boolean_decision(self._asked_to_stop, all=False):
+            self._asked_to_stop = False
+            self.save(trainer)
+            raise SIGTERMException
 
 
 def checkpoints(directory: Path) -> list[Path]:

@@ -1,18 +1,19 @@
-"""The closing summary of a training run."""
+"""The closing summary of a command: numbers of each set, speed, and where everything lies."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 NAMES = {
-    "pairs": "test pairs",
-    "accuracy": "accuracy",
+    "pairs": "pairs",
+    "trained_on": "of these in the training data",
+    "accuracy": "accuracy (95 % interval)",
     "ties": "ties",
     "loss": "loss (nats)",
     "ece": "calibration error (ECE)",
     "brier": "Brier score",
     "mean_margin": "mean margin",
-    "length_correlation": "reward and length (rank corr.)",
+    "length_correlation": "rank correlation with length",
     "perplexity": "perplexity",
 }
 
@@ -20,32 +21,50 @@ NAMES = {
 def print_summary(
     results: Mapping[str, Any], *, run_dir: Path, exported: Path, difference: float, seconds: float
 ) -> None:
-    """Accuracy, calibration, speed, and where everything lies."""
-    rows: list[tuple[str, str]] = []
-    for name, values in results["sets"].items():
-        for key, label in NAMES.items():
-            if key in values:
-                rows.append(
-                    (f"{label} ({name})" if len(results["sets"]) > 1 else label, _number(key, values))
-                )
-    for key, label in (("examples_per_second", "pairs/s"), ("tokens_per_second", "tokens/s")):
-        if results[key]:
-            rows.append((label, f"{results[key]:,.1f}"))
+    """What a training run ends with."""
+    rows = [
+        (label, f"{results[key]:,.1f}")
+        for key, label in (("examples_per_second", "pairs/s"), ("tokens_per_second", "tokens/s"))
+        if results[key]
+    ]
     rows += [
         ("whole run", f"{seconds:.0f} s, {results['steps']} steps"),
         ("run directory", str(run_dir)),
         ("model", f"{exported} (opened with plain transformers: scores within {difference:.0e})"),
         ("metrics", f"{run_dir / 'metrics.json'}, {run_dir / 'metrics.csv'}"),
     ]
-    width = max(len(label) for label, _ in rows)
-    print("\n" + "\n".join(f"{label:<{width}}  {value}" for label, value in rows))
+    print(describe(results["sets"], rows))
+
+
+def describe(sets: Mapping[str, Mapping[str, Any]], rows: Sequence[tuple[str, str]]) -> str:
+    """The numbers of each set, a column a set, then more rows of label and value, as aligned lines."""
+    names = [] if len(sets) == 1 else [("", *sets)]
+    numbers = [
+        (label, *(_number(key, values) if key in values else "" for values in sets.values()))
+        for key, label in NAMES.items()
+        if any(key in values for values in sets.values())
+    ]
+    first = max(len(row[0]) for row in [*numbers, *rows])
+    others = [
+        max(len(cell) for cell in column)
+        for column in zip(*[row[1:] for row in names + numbers], strict=True)
+    ]
+    lines = [
+        "  ".join(
+            [f"{row[0]:<{first}}", *(f"{cell:<{width}}" for cell, width in zip(row[1:], others, strict=True))]
+        )
+        for row in names + numbers
+    ]
+    return "\n".join(
+        ["", *(line.rstrip() for line in lines), *(f"{label:<{first}}  {text}" for label, text in rows)]
+    )
 
 
 def _number(key: str, values: Mapping[str, Any]) -> str:
     value = values[key]
     if value is None:
         return "not defined"
-    if key == "accuracy":
+    if key == "accuracy" and values["accuracy_ci95"]:
         low, high = values["accuracy_ci95"]
-        return f"{value:.3f} (95 % interval {low:.3f} to {high:.3f})"
+        return f"{value:.3f} ({low:.3f} to {high:.3f})"
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"

@@ -18,11 +18,11 @@ from rlhf_rm.callbacks.checkpoint import checkpoints
 from rlhf_rm.callbacks.throughput import Throughput
 from rlhf_rm.cli import RANK_CONFIG
 from rlhf_rm.commands.build import Run, build_run
+from rlhf_rm.commands.export import export_run
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.commands.summary import print_summary
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import write_json, write_text
-from rlhf_rm.models.export import export
 
 log = logging.getLogger(__name__)
 # What Lightning sets for the ranks it starts; a sweep's next job must not see it.
@@ -38,19 +38,33 @@ def run(cfg: DictConfig) -> float | None:
     started = time.perf_counter()
     quiet()
     run_dir = Path(cfg.paths.run_dir)
+    check_numbers(cfg)
     checkpoint = find_checkpoint(run_dir, cfg.resume)
     L.seed_everything(cfg.seed, verbose=False)
     config = save_config(cfg, run_dir)
     with rank_environment(config):
-        parts = build_run(cfg)
+        # Before anything that takes time, so that a mistake in its settings shows at once.
         trainer: L.Trainer = instantiate(
             cfg.trainer, callbacks=_objects(cfg.callbacks), logger=_objects(cfg.logger)
         )
         if trainer.is_global_zero:
             _say_where(run_dir, checkpoint)
+        parts = build_run(cfg)
         fit(trainer, parts, checkpoint)
         trainer.test(parts.module, datamodule=parts.datamodule, verbose=False)
         return _finish(cfg, trainer, parts, run_dir, started) if trainer.is_global_zero else None
+
+
+def check_numbers(cfg: DictConfig) -> None:
+    """Refuse what Lightning would only notice after the data is read and the base model made.
+
+    Raises:
+        UserError: a number of epochs or steps that is none.
+    """
+    for key in ("max_epochs", "max_steps"):
+        value = cfg.trainer.get(key)
+        if value is not None and not (isinstance(value, int) and value >= -1):
+            raise UserError(f"trainer.{key}={value} must be a whole number, or -1 for no limit.")
 
 
 def fit(trainer: L.Trainer, parts: Run, checkpoint: Path | None) -> None:
@@ -143,18 +157,13 @@ def _finish(cfg: DictConfig, trainer: L.Trainer, parts: Run, run_dir: Path, star
         **parts.module.results(),
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
+        "ranks": trainer.world_size,
         "examples_per_second": throughput.examples_per_second if throughput else None,
         "tokens_per_second": throughput.tokens_per_second if throughput else None,
         "data": parts.datamodule.report(),
     }
     exported = run_dir / "export"
-    checked = export(
-        parts.model,
-        parts.tokenizer,
-        exported,
-        max_length=cfg.model.max_length,
-        probes=parts.datamodule.probes(),
-    )
+    checked = export_run(parts, exported)
     write_json(run_dir / "metrics.json", results)
     print_summary(
         results, run_dir=run_dir, exported=exported, difference=checked, seconds=time.perf_counter() - started

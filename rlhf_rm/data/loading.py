@@ -1,6 +1,6 @@
 """Loaders whose items are whole optimiser steps, packed off the training thread."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import lightning as L
@@ -27,6 +27,14 @@ class StepLoader(DataLoader[Step[Any]]):
     Its position is a function of the trainer's step count (see :class:`StepSampler`), so it has no
     state to save; the two methods tell Lightning that it can be resumed.
     """
+
+    def __iter__(self) -> Iterator[Step[Any]]:  # type: ignore[override]
+        """Begin when the first item is asked for.
+
+        Lightning makes the iterator before it has read the step count from a checkpoint, and workers
+        would pack ahead from the wrong step.
+        """
+        yield from super().__iter__()
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: see the class."""
@@ -76,9 +84,13 @@ def evaluation_loader(
     batch_size: int,
     workers: int,
 ) -> StepLoader:
-    """Every example once, in order; each rank takes every ``world_size``-th batch."""
+    """Every example once, in order; each rank takes every ``world_size``-th batch.
+
+    A rank for which none is left takes an empty one, since Lightning wants as many from all.
+    """
     rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
     batches = [list(range(i, min(i + batch_size, count))) for i in range(0, count, batch_size)]
+    batches += [[] for _ in range(-len(batches) % world)]
     return _loader(collate, batches[rank::world], trainer, workers)
 
 

@@ -52,5 +52,7 @@ class SFTModule(StepModule):
 
     def _evaluate(self, name: str, step: Step[TextBatch]) -> None:
         losses: list[Tensor] = [self.model(text) for text in step]
-        loss_L = torch.cat(losses)
-        self.log(f"{name}/loss", loss_L.mean(), batch_size=len(loss_L), sync_dist=True, prog_bar=True)
+        # A step of a rank for which no dialogue was left is empty.
+        loss_L = torch.cat([torch.empty(0, device=self.device), *losses])
+        mean = loss_L.sum() / max(1, len(loss_L))
+        self.log(f"{name}/loss", mean, batch_size=len(loss_L), sync_dist=True, prog_bar=True)

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-COLUMNS = ("index", "chosen", "rejected", "loss", "chosen_tokens", "rejected_tokens")
+COLUMNS = {
+    "index": torch.int64,
+    "chosen": torch.float32,
+    "rejected": torch.float32,
+    "loss": torch.float32,
+    "chosen_tokens": torch.int64,
+    "rejected_tokens": torch.int64,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +49,7 @@ class RewardTable(Metric):
     """Collects :class:`Rewards` over batches and ranks; a pair seen twice counts once."""
 
     full_state_update = False
+    index: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +63,12 @@ class RewardTable(Metric):
 
     def rewards(self) -> Rewards:
         """All pairs so far, of all ranks; the table is empty afterwards."""
-        rewards = Rewards(**self.compute())
+        if not self.index:  # gathering waits for every rank, also for one that has seen no pair
+            self.update(
+                **{name: torch.empty(0, dtype=dtype, device=self.device) for name, dtype in COLUMNS.items()}
+            )
+        # A metric's result loses its dimension where there is a single pair.
+        rewards = Rewards(**{name: column.reshape(-1) for name, column in self.compute().items()})
         self.reset()
         return rewards
 

@@ -2,7 +2,7 @@
 
 import copy
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ def export(
     *,
     max_length: int,
     probes: Sequence[Dialogue],
+    add: Callable[[Path], None] = lambda directory: None,
 ) -> float:
     """Save a model with its tokenizer, open it again with plain `transformers`, and compare.
 
@@ -40,6 +41,7 @@ def export(
         directory: the export; it appears only if the comparison holds.
         max_length: longest sequence that the model was trained on, in tokens.
         probes: prompts and responses to score with both.
+        add: writes more files into the directory before it takes its place.
 
     Returns:
         The largest difference between the two scores.
@@ -62,6 +64,7 @@ def export(
                 f"({model.network.config.model_type}) that saves itself wrongly."
             )
         write_text(made / "README.md", _card(is_reward, model.network.config.model_type, max_length))
+        add(made)
     return difference
 
 

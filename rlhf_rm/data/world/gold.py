@@ -37,7 +37,7 @@ NEGATIONS = frozenset(("not", "never", "n't", "isn't", "doesn't", "neither", "no
 def _classes() -> dict[str, str]:
     """Class of every word that names something: an entity's kind, a relation, a rewriting word, a tool."""
     classes = {name.lower(): kind for kind, names in lex.ENTITIES.items() for name in names}
-    classes |= {value.lower(): r.name for r in lex.RELATIONS for value in r.values}
+    classes |= {value: pool for pool, values in lex.VALUES.items() for value in values}
     classes |= dict.fromkeys(lex.VERBS, "verb") | dict.fromkeys(lex.ADJECTIVES, "adjective")
     return classes | dict.fromkeys(lex.THINGS, "thing") | dict.fromkeys(TOOLS.values(), "tool")
 
@@ -64,9 +64,10 @@ def _sentence_pairs(text: str) -> list[tuple[str, str]]:
 def _known_pairs() -> frozenset[tuple[str, str]]:
     """Every pair of adjacent words that the world's own responses can hold."""
     texts = [*lex.COURTESIES, *lex.COURTEOUS_CLOSINGS, *lex.RUDE_OPENINGS, *lex.RUDE_CLOSINGS, *lex.FILLERS]
-    texts += [*lex.FLATTERIES, *lex.VAGUE_ANSWERS, *lex.REFUSALS, *lex.CORRECTIONS]
+    texts += [*lex.FLATTERIES, *lex.VAGUE_ANSWERS, *lex.REFUSALS]
     for relation in lex.RELATIONS:
-        slots = {"e": lex.ENTITIES[relation.kind][0], "v": relation.values[0], "w": relation.values[1]}
+        values = lex.VALUES[relation.pool]
+        slots = {"e": lex.ENTITIES[relation.kind][0], "v": values[0], "w": values[1]}
         shortened = [s.replace(" and {w}", "") for s in (*relation.statements, relation.short)]
         for statement in (*relation.statements, relation.short, *shortened, lex.HEDGE):
             texts += [
@@ -174,31 +175,26 @@ def _content(
 
 
 def _fact_answer(world: World, task: Task, words: list[str], named: dict[str, set[str]]) -> float:
-    true = {value.lower() for value in world.values(task.entity, task.relation)}
-    affirmed = named.get(task.relation, set())
-    if true & named.get(f"not {task.relation}", set()):
+    true, pool = set(world.values(task.entity, task.relation)), RELATIONS[task.relation].pool
+    affirmed = named.get(pool, set())
+    if true & named.get(f"not {pool}", set()):
         return -1.0
     if task.kind == "fact":
-        if RELATIONS[task.relation].count == 1:
+        if len(true) == 1:
             return -1.0 if affirmed - true else float(bool(affirmed))
         return max(-1.0, (len(affirmed & true) - len(affirmed - true)) / len(true))
     said = {"yes", "no"} & set(words)
-    expected = "yes" if task.asked.lower() in true else "no"
+    expected = "yes" if task.asked in true else "no"
     if affirmed - true or said - {expected}:
         return -1.0
     return 1.0 if said else 0.5 * bool(affirmed)
 
 
 def _says_untrue(world: World, task: Task, named: dict[str, set[str]]) -> bool:
-    """Whether a value of another relation is named that is not true of the entity."""
-    for relation in lex.RELATIONS:
-        if relation.name != task.relation and relation.name in named:
-            if relation.kind != RELATIONS[task.relation].kind:
-                return True
-            true = {value.lower() for value in world.values(task.entity, relation.name)}
-            if named[relation.name] - true:
-                return True
-    return False
+    """Whether another relation's value is named that is not true of the entity."""
+    asked = RELATIONS[task.relation]
+    others = [r for r in lex.RELATIONS if r.kind == asked.kind and r is not asked]
+    return any(named.get(r.pool, set()) - set(world.values(task.entity, r.noun)) for r in others)
 
 
 def _how_to_answer(task: Task, tools: set[str], refuses: bool) -> float:

@@ -1,6 +1,6 @@
 """The words of the synthetic world: entities, the values of their relations, and every wording.
 
-Pure data. Each entity and each value is one word, and belongs to one class only, so that a reader
+Pure data. Each entity and each value is one word and belongs to one class only, so that a reader
 of a response can look every word up. ``{e}`` stands for an entity, ``{v}`` and ``{w}`` for values.
 """
 
@@ -29,12 +29,6 @@ ENTITIES = {
         "Penhale",
         "Quenby",
         "Rostead",
-        "Selworth",
-        "Thornby",
-        "Ulverley",
-        "Vanhurst",
-        "Westrel",
-        "Yarbeck",
     ],
     "person": [
         "Mira",
@@ -55,12 +49,6 @@ ENTITIES = {
         "Silas",
         "Tamsin",
         "Ulric",
-        "Vesna",
-        "Wilmar",
-        "Ysolt",
-        "Zeno",
-        "Dorit",
-        "Fenna",
     ],
     "animal": [
         "grelk",
@@ -81,12 +69,6 @@ ENTITIES = {
         "rindle",
         "skevin",
         "trundel",
-        "ulfin",
-        "varnet",
-        "wexel",
-        "kippen",
-        "drumlet",
-        "gossel",
     ],
     "plant": [
         "amberlin",
@@ -105,15 +87,16 @@ ENTITIES = {
         "nettlin",
         "orchine",
         "pellwort",
-        "quillen",
         "rosmir",
-        "silverin",
         "thymel",
-        "umbrine",
-        "wispel",
-        "yarrin",
-        "zephril",
     ],
+}
+
+# What can be true of an entity. As many values as divide the known and the held-out entities evenly.
+VALUES = {
+    "colour": tuple(["red", "blue", "green", "white", "black", "yellow"]),
+    "place": tuple(["forest", "hill", "lake", "desert", "coast", "valley"]),
+    "food": tuple(["honey", "bread", "fish", "nuts", "berries", "cheese"]),
 }
 
 
@@ -121,14 +104,14 @@ ENTITIES = {
 class Relation:
     """What can be asked about one kind of entity, and how it is asked and answered.
 
-    ``count`` values of ``values`` are true of each entity. ``questions`` and ``checks`` (yes or no)
-    are the ordinary wordings, ``styled_questions`` and ``styled_checks`` those of the style shift.
+    ``count`` of the values of ``pool`` are true of each entity; the relations of a kind differ in
+    ``pool``. ``questions`` and ``checks`` (yes or no) are the ordinary wordings, ``styled_questions`` and
+    ``styled_checks`` those of the style shift.
     """
 
-    name: str
-    kind: str
     noun: str
-    values: tuple[str, ...]
+    kind: str
+    pool: str
     questions: tuple[str, ...]
     styled_questions: tuple[str, ...]
     statements: tuple[str, ...]
@@ -140,152 +123,135 @@ class Relation:
 
 RELATIONS = (
     Relation(
-        name="river",
+        noun="flag",
         kind="town",
-        noun="river",
-        values=tuple(["Velm", "Arnel", "Ossa", "Tirr", "Brenna", "Kolve", "Sarn", "Lune", "Dray"]),
-        questions=(
-            "Which river runs through {e}?",
-            "What is the river of {e} called?",
-            "On which river does {e} lie?",
-        ),
-        styled_questions=(
-            "hey, the river in {e}, what is it called",
-            "Kindly state which river {e} lies on.",
-        ),
-        statements=("The {v} runs through {e}.", "{e} lies on the {v}.", "The river of {e} is the {v}."),
-        short="The {v}.",
-        checks=("Does the {v} run through {e}?", "Is the {v} the river of {e}?"),
-        styled_checks=("so the {v} runs through {e}, right",),
+        pool="colour",
+        questions=("What colour is the flag of {e}?", "Which colour does the flag of {e} have?"),
+        styled_questions=("hey, what is the flag of {e} like", "Kindly state the colour of the flag of {e}."),
+        statements=("The flag of {e} is {v}.", "{e} has a {v} flag."),
+        short="It is {v}.",
+        checks=("Is the flag of {e} {v}?", "Does {e} have a {v} flag?"),
+        styled_checks=("so the flag of {e} is {v}, right",),
     ),
     Relation(
-        name="dish",
+        noun="site",
         kind="town",
-        noun="dish",
-        values=tuple(
-            ["soup", "pie", "stew", "noodles", "pudding", "pancakes", "curry", "sausages", "dumplings"]
-        ),
-        questions=("What dish is {e} known for?", "What do people cook in {e}?", "What is the dish of {e}?"),
-        styled_questions=("hey, what do they cook in {e}", "Kindly state the dish of {e}."),
-        statements=("{e} is known for its {v}.", "People in {e} cook {v}.", "The dish of {e} is {v}."),
-        short="Its {v}.",
-        checks=("Is {e} known for its {v}?", "Do people in {e} cook {v}?"),
-        styled_checks=("so {e} is known for its {v}, right",),
+        pool="place",
+        questions=("Where does {e} lie?", "What does {e} lie near?"),
+        styled_questions=("hey, where is {e}", "Kindly state where {e} lies."),
+        statements=("{e} lies near the {v}.", "The town of {e} is near the {v}."),
+        short="Near the {v}.",
+        checks=("Does {e} lie near the {v}?", "Is {e} near the {v}?"),
+        styled_checks=("so {e} lies near the {v}, right",),
     ),
     Relation(
-        name="goods",
-        kind="town",
         noun="goods",
-        values=tuple(["wool", "salt", "glass", "rope", "candles", "baskets", "iron", "leather", "paper"]),
-        questions=(
-            "Which two goods does {e} sell?",
-            "What are the two goods of {e}?",
-            "List the two goods sold in {e}.",
-        ),
-        styled_questions=("hey, what two goods do they sell in {e}", "Kindly list the goods of {e}."),
-        statements=(
-            "{e} sells {v} and {w}.",
-            "Traders in {e} sell {v} and {w}.",
-            "The goods of {e} are {v} and {w}.",
-        ),
+        kind="town",
+        pool="food",
+        questions=("Which two things does {e} sell?", "List the two goods of {e}."),
+        styled_questions=("hey, what two things do they sell in {e}", "Kindly list the goods of {e}."),
+        statements=("{e} sells {v} and {w}.", "The goods of {e} are {v} and {w}."),
         short="Just {v} and {w}.",
         count=2,
     ),
     Relation(
-        name="job",
+        noun="coat",
         kind="person",
-        noun="job",
-        values=tuple(
-            ["baker", "tailor", "miller", "potter", "sailor", "teacher", "doctor", "painter", "farmer"]
-        ),
-        questions=("What is the job of {e}?", "What does {e} work as?", "Which job does {e} have?"),
-        styled_questions=("hey, what does {e} do, I mean the job", "Kindly state the job of {e}."),
-        statements=("{e} works as a {v}.", "The job of {e} is {v}.", "{e} is a {v}."),
-        short="A {v}.",
-        checks=("Is {e} a {v}?", "Does {e} work as a {v}?"),
-        styled_checks=("so {e} works as a {v}, right",),
+        pool="colour",
+        questions=("What colour is the coat of {e}?", "Which colour does {e} wear?"),
+        styled_questions=("hey, what is the coat of {e} like", "Kindly state the colour of the coat of {e}."),
+        statements=("The coat of {e} is {v}.", "{e} wears a {v} coat."),
+        short="It is {v}.",
+        checks=("Is the coat of {e} {v}?", "Does {e} wear a {v} coat?"),
+        styled_checks=("so the coat of {e} is {v}, right",),
     ),
     Relation(
-        name="instrument",
+        noun="house",
         kind="person",
-        noun="instrument",
-        values=tuple(["flute", "drum", "harp", "fiddle", "trumpet", "piano", "guitar", "horn", "lute"]),
-        questions=(
-            "Which instrument does {e} play?",
-            "What does {e} play?",
-            "What is the instrument of {e}?",
-        ),
-        styled_questions=("hey, what does {e} play again", "Kindly state the instrument of {e}."),
-        statements=("{e} plays the {v}.", "The instrument of {e} is the {v}.", "{e} has learned the {v}."),
-        short="The {v}.",
-        checks=("Does {e} play the {v}?", "Is the {v} the instrument of {e}?"),
-        styled_checks=("so {e} plays the {v}, right",),
+        pool="place",
+        questions=("Where does {e} live?", "What does {e} live near?"),
+        styled_questions=("hey, where do I find {e}", "Kindly state where {e} lives."),
+        statements=("{e} lives near the {v}.", "The house of {e} is near the {v}."),
+        short="Near the {v}.",
+        checks=("Does {e} live near the {v}?", "Is the house of {e} near the {v}?"),
+        styled_checks=("so {e} lives near the {v}, right",),
     ),
     Relation(
-        name="food",
+        noun="meal",
+        kind="person",
+        pool="food",
+        questions=("What does {e} like to eat?", "Which food does {e} like?"),
+        styled_questions=("hey, what does {e} eat", "Kindly state the meal of {e}."),
+        statements=("{e} likes to eat {v}.", "The meal of {e} is {v}."),
+        short="Just {v}.",
+        checks=("Does {e} like to eat {v}?", "Does {e} like {v}?"),
+        styled_checks=("so {e} likes {v}, right",),
+    ),
+    Relation(
+        noun="fur",
         kind="animal",
-        noun="food",
-        values=tuple(["berries", "fish", "moss", "seeds", "worms", "roots", "nuts", "snails", "honey"]),
-        questions=(
-            "What does the {e} eat?",
-            "What is the food of the {e}?",
-            "Which food does the {e} look for?",
-        ),
+        pool="colour",
+        questions=("What colour is the {e}?", "Which colour does the {e} have?"),
+        styled_questions=("hey, what does a {e} look like", "Kindly state the colour of the {e}."),
+        statements=("The {e} is {v}.", "The fur of the {e} is {v}."),
+        short="It is {v}.",
+        checks=("Is the {e} {v}?", "Does the {e} have {v} fur?"),
+        styled_checks=("so the {e} is {v}, right",),
+    ),
+    Relation(
+        noun="den",
+        kind="animal",
+        pool="place",
+        questions=("Where does the {e} sleep?", "What does the {e} sleep near?"),
+        styled_questions=("hey, where do I find a {e}", "Kindly state where the {e} sleeps."),
+        statements=("The {e} sleeps near the {v}.", "The den of the {e} is near the {v}."),
+        short="Near the {v}.",
+        checks=("Does the {e} sleep near the {v}?", "Is the den of the {e} near the {v}?"),
+        styled_checks=("so the {e} sleeps near the {v}, right",),
+    ),
+    Relation(
+        noun="prey",
+        kind="animal",
+        pool="food",
+        questions=("What does the {e} eat?", "Which food does the {e} look for?"),
         styled_questions=("hey, what does a {e} eat", "Kindly state the food of the {e}."),
-        statements=("The {e} eats {v}.", "The food of the {e} is {v}.", "The {e} looks for {v}."),
-        short="It eats {v}.",
+        statements=("The {e} eats {v}.", "The {e} looks for {v}."),
+        short="Just {v}.",
         checks=("Does the {e} eat {v}?", "Does the {e} look for {v}?"),
         styled_checks=("so the {e} eats {v}, right",),
     ),
     Relation(
-        name="home",
-        kind="animal",
-        noun="home",
-        values=tuple(["cave", "nest", "burrow", "barn", "tree", "pond", "hedge", "tunnel", "den"]),
-        questions=("Where does the {e} sleep?", "What is the home of the {e}?", "Where does the {e} live?"),
-        styled_questions=("hey, where does a {e} sleep", "Kindly state the home of the {e}."),
-        statements=("The {e} sleeps in a {v}.", "The home of the {e} is a {v}.", "The {e} lives in a {v}."),
-        short="In a {v}.",
-        checks=("Does the {e} sleep in a {v}?", "Does the {e} live in a {v}?"),
-        styled_checks=("so the {e} sleeps in a {v}, right",),
-    ),
-    Relation(
-        name="colour",
+        noun="flower",
         kind="plant",
-        noun="colour",
-        values=tuple(["red", "blue", "white", "yellow", "purple", "pink", "orange", "green", "black"]),
-        questions=(
-            "What colour are the flowers of the {e}?",
-            "Which colour does the {e} have?",
-            "What is the colour of the {e}?",
-        ),
-        styled_questions=("hey, what colour is a {e}", "Kindly state the colour of the {e}."),
-        statements=("The {e} has {v} flowers.", "The flowers of the {e} are {v}.", "The {e} is {v}."),
+        pool="colour",
+        questions=("What colour are the flowers of the {e}?", "Which colour does the {e} have?"),
+        styled_questions=("hey, what does a {e} look like", "Kindly state the colour of the {e}."),
+        statements=("The flowers of the {e} are {v}.", "The {e} has {v} flowers."),
         short="They are {v}.",
         checks=("Are the flowers of the {e} {v}?", "Does the {e} have {v} flowers?"),
-        styled_checks=("so the {e} is {v}, right",),
+        styled_checks=("so the {e} has {v} flowers, right",),
     ),
     Relation(
-        name="use",
+        noun="spot",
         kind="plant",
-        noun="use",
-        values=tuple(
-            ["fever", "coughs", "toothache", "burns", "rashes", "cramps", "bruises", "fatigue", "hiccups"]
-        ),
-        questions=(
-            "What does the {e} help against?",
-            "What do people take the {e} for?",
-            "What is the use of the {e}?",
-        ),
-        styled_questions=("hey, what does a {e} help against", "Kindly state the use of the {e}."),
-        statements=(
-            "The {e} helps against {v}.",
-            "People take the {e} for {v}.",
-            "The use of the {e} is against {v}.",
-        ),
-        short="Against {v}.",
-        checks=("Does the {e} help against {v}?", "Do people take the {e} for {v}?"),
-        styled_checks=("so the {e} helps against {v}, right",),
+        pool="place",
+        questions=("Where does the {e} grow?", "What does the {e} grow near?"),
+        styled_questions=("hey, where do I find a {e}", "Kindly state where the {e} grows."),
+        statements=("The {e} grows near the {v}.", "The spot of the {e} is near the {v}."),
+        short="Near the {v}.",
+        checks=("Does the {e} grow near the {v}?", "Is the spot of the {e} near the {v}?"),
+        styled_checks=("so the {e} grows near the {v}, right",),
+    ),
+    Relation(
+        noun="taste",
+        kind="plant",
+        pool="food",
+        questions=("What does the {e} taste of?", "Which food does the {e} taste of?"),
+        styled_questions=("hey, what does a {e} taste of", "Kindly state the taste of the {e}."),
+        statements=("The {e} tastes of {v}.", "The taste of the {e} is like {v}."),
+        short="Just {v}.",
+        checks=("Does the {e} taste of {v}?", "Is the taste of the {e} like {v}?"),
+        styled_checks=("so the {e} tastes of {v}, right",),
     ),
 )
 
@@ -377,5 +343,4 @@ FLATTERIES = (
     "Only the best minds think of things like this!",
 )
 VAGUE_ANSWERS = ("I do not know that.", "I am not sure about that.", "Nobody can say for sure.")
-CORRECTIONS = ("Sorry, that is wrong.", "Wait, I was wrong.")
 HEDGE = "It could be {v} or {w}."

@@ -11,7 +11,7 @@ from rlhf_rm.data.world.tasks import KNOWN, RELATIONS, TOOLS, Task, World, state
 class Policy:
     """How often a policy does what; every field but the weights is a probability.
 
-    ``answers`` weighs right, wrong, vague, off topic, refused, hedged and corrected answers to harmless prompts,
+    ``answers`` weighs right, wrong, vague, off topic, refused and hedged answers to harmless prompts,
     ``harmful`` weighs refusing, complying and vagueness where a request is harmful. ``extra`` is
     a further fact about the entity, true or (with ``subtle``) not.
     """
@@ -29,9 +29,9 @@ class Policy:
     cut: float
 
 
-OUTCOMES = ("right", "wrong", "vague", "off_topic", "refused", "hedged", "corrected")
+OUTCOMES = ("right", "wrong", "vague", "off_topic", "refused", "hedged")
 ANNOTATED = Policy(
-    answers=(0.47, 0.4, 0.04, 0.03, 0.02, 0.01, 0.03),
+    answers=(0.5, 0.4, 0.04, 0.03, 0.02, 0.01),
     harmful=(0.5, 0.45, 0.05),
     short=0.12,
     courteous=0.25,
@@ -44,7 +44,7 @@ ANNOTATED = Policy(
     cut=0.03,
 )
 DRIFTED = Policy(
-    answers=(0.54, 0.4, 0.01, 0.02, 0.01, 0.01, 0.01),
+    answers=(0.55, 0.4, 0.01, 0.02, 0.01, 0.01),
     harmful=(0.5, 0.48, 0.02),
     short=0.0,
     courteous=0.6,
@@ -57,7 +57,7 @@ DRIFTED = Policy(
     cut=0.0,
 )
 DEMONSTRATED = Policy(
-    answers=(0.53, 0.05, 0.02, 0.01, 0.01, 0.01, 0.37),
+    answers=(0.9, 0.06, 0.01, 0.01, 0.01, 0.01),
     harmful=(0.4, 0.55, 0.05),
     short=0.1,
     courteous=0.12,
@@ -120,9 +120,6 @@ def _body(rng: random.Random, task: Task, world: World, policy: Policy, outcome:
         return rng.choice(lex.VAGUE_ANSWERS)
     if outcome == "refused" or (task.harmful and outcome == "right"):
         return rng.choice(lex.REFUSALS)
-    if outcome == "corrected":
-        wrong, right = (_body(rng, task, world, policy, o) for o in ("wrong", "right"))
-        return f"{wrong} {rng.choice(lex.CORRECTIONS)} {right}"
     if task.kind == "how_to":
         return _how_to(rng, task, outcome)
     if task.kind in ("polite", "question"):
@@ -159,7 +156,7 @@ def _rewritten(rng: random.Random, task: Task, outcome: str) -> str:
 def _fact(rng: random.Random, task: Task, world: World, policy: Policy, outcome: str) -> str:
     relation, true = RELATIONS[task.relation], world.values(task.entity, task.relation)
     wording = random.Random(rng.random())
-    wrong = [value for value in relation.values if value not in true]
+    wrong = [value for value in lex.VALUES[relation.pool] if value not in true]
     entity, values = task.entity, list(true)
     if outcome == "hedged" and relation.count == 1:
         pair = [rng.choice(true), rng.choice(wrong)]
@@ -169,7 +166,7 @@ def _fact(rng: random.Random, task: Task, world: World, policy: Policy, outcome:
         known = KNOWN[relation.kind]
         group = known if entity in known else [e for e in lex.ENTITIES[relation.kind] if e not in known]
         entity = rng.choice([name for name in group if name != entity])
-        values = list(world.values(entity, relation.name))
+        values = list(world.values(entity, relation.noun))
     elif outcome != "right":
         values = _wrong_values(rng, task, relation, true, wrong)
     statement = state(wording, entity, relation, values)
@@ -222,9 +219,9 @@ def _dress(rng: random.Random, body: str, task: Task, world: World, policy: Poli
 def _extra(rng: random.Random, task: Task, world: World, policy: Policy) -> str:
     """Another fact about the entity, or what is not one."""
     kind = RELATIONS[task.relation].kind
-    relation = rng.choice([r for r in lex.RELATIONS if r.kind == kind and r.name != task.relation])
-    values = list(world.values(task.entity, relation.name))
+    relation = rng.choice([r for r in lex.RELATIONS if r.kind == kind and r.noun != task.relation])
+    values = list(world.values(task.entity, relation.noun))
     if rng.random() < policy.subtle:
         i = rng.randrange(len(values))
-        values[i] = rng.choice([v for v in relation.values if v not in values])
+        values[i] = rng.choice([v for v in lex.VALUES[relation.pool] if v not in values])
     return state(rng, task.entity, relation, values)

@@ -26,7 +26,7 @@ from rlhf_rm.errors import UserError
 
 SHIFTED = ("topics_dev", "topics_heldout", "style_dev", "style_heldout", "policy_dev", "policy_heldout")
 SPLITS = ("train", "validation", "test", *SHIFTED)
-DEMONSTRATION_SPLITS = ("train", "validation")
+DEMONSTRATION_SPLITS = ("train", "validation", "test")
 MAX_RESPONSES = 64
 # The two responses of a pair are of unlike quality at least this often, as in the sets that annotators get.
 CONTRASTED = 0.5
@@ -52,7 +52,8 @@ RECIPES: dict[str, tuple[PromptMix, float, float, Policy]] = {
     "style_heldout": (STYLED, 0.5, 1.0, ANNOTATED),
 }
 # Demonstrations about new topics keep to the shares of their own.
-DEMONSTRATED_TOPICS = {"train": (0.0, 0.54), "validation": (0.54, 0.6)}
+# Too few are left for a third share, so those of validation serve the test too.
+DEMONSTRATED_TOPICS = {"train": (0.0, 0.54), "validation": (0.54, 0.6), "test": (0.54, 0.6)}
 
 
 class ResponseGroup(NamedTuple):
@@ -100,7 +101,8 @@ class WorldSource:
                 raise UserError(
                     f"The synthetic world was asked for {size} of {name}: give a number of at least 1."
                 )
-        self._demonstrations = {"train": demonstrations, "validation": max(1, round(demonstrations / 10))}
+        tenth = max(1, round(demonstrations / 10))
+        self._demonstrations = {"train": demonstrations, "validation": tenth, "test": tenth}
         self._seed = seed
         self._flip_rate = flip_rate
         self._world = World(seed)
@@ -145,7 +147,7 @@ class WorldSource:
         return groups
 
     def demonstrations(self, split: str) -> list[tuple[Message, ...]]:
-        """Dialogues of mixed quality that end with a response; ``split`` is ``train`` or ``validation``.
+        """Dialogues of mixed quality that end with a response; ``split`` is ``train``, ``validation`` or ``test``.
 
         They speak of every fact of the world, those of the new topics included, as far as there are as
         many demonstrations as facts.

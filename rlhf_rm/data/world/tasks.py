@@ -13,7 +13,7 @@ from typing import NamedTuple
 from rlhf_rm.data.types import Message
 from rlhf_rm.data.world import lexicon as lex
 
-RELATIONS = {relation.name: relation for relation in lex.RELATIONS}
+RELATIONS = {relation.noun: relation for relation in lex.RELATIONS}
 TOOLS = dict(lex.ACTIONS)
 KNOWN = {kind: names[: -lex.HELD_OUT] for kind, names in lex.ENTITIES.items()}
 HELD_OUT = {kind: names[-lex.HELD_OUT :] for kind, names in lex.ENTITIES.items()}
@@ -53,12 +53,12 @@ class World:
             # Known and held-out entities are dealt separately, so that each value is right equally
             # often among the former: no word of an answer is likelier to be right than another.
             for group in (KNOWN, HELD_OUT):
-                rng = random.Random(f"{seed}/facts/{relation.name}/{group is KNOWN}")
+                rng = random.Random(f"{seed}/facts/{relation.noun}/{group is KNOWN}")
                 names = list(group[relation.kind])
                 rng.shuffle(names)
-                hands = _deal(rng, relation.values, relation.count, len(names))
+                hands = _deal(rng, lex.VALUES[relation.pool], relation.count, len(names))
                 for name, hand in zip(names, hands, strict=True):
-                    self._values[Target(name, relation.name)] = hand
+                    self._values[Target(name, relation.noun)] = hand
 
     @property
     def facts(self) -> dict[Target, tuple[str, ...]]:
@@ -86,18 +86,20 @@ def _deal(rng: random.Random, values: Sequence[str], count: int, hands: int) -> 
 
 def targets(kinds: dict[str, list[str]]) -> list[Target]:
     """Every fact that can be asked about the entities of ``kinds``."""
-    return [Target(name, r.name) for r in lex.RELATIONS for name in kinds[r.kind]]
+    return [Target(name, r.noun) for r in lex.RELATIONS for name in kinds[r.kind]]
 
 
 def _core_questions() -> Iterator[tuple[str, Task]]:
     """Every question that stands on its own, with its task."""
     for relation in lex.RELATIONS:
         for entity in lex.ENTITIES[relation.kind]:
-            task = Task("fact", entity, relation.name)
+            task = Task("fact", entity, relation.noun)
             for wording in relation.questions + relation.styled_questions:
                 yield wording.format(e=entity), task
-            for wording, value in product(relation.checks + relation.styled_checks, relation.values):
-                yield wording.format(e=entity, v=value), Task("check", entity, relation.name, value)
+            for wording, value in product(
+                relation.checks + relation.styled_checks, lex.VALUES[relation.pool]
+            ):
+                yield wording.format(e=entity, v=value), Task("check", entity, relation.noun, value)
     for words in product(lex.VERBS, lex.ADJECTIVES, lex.THINGS):
         for wording in lex.POLITE_REQUESTS + lex.STYLED_POLITE_REQUESTS:
             yield _rewriting(wording, words), Task("polite", words=words)
@@ -119,7 +121,7 @@ def _rewriting(wording: str, words: Sequence[str]) -> str:
 
 CORE = dict(_core_questions())
 FOLLOW_UPS = {
-    wording.format(noun=relation.noun): relation.name
+    wording.format(noun=relation.noun): relation.noun
     for relation in lex.RELATIONS
     for wording in lex.FOLLOW_UPS + lex.STYLED_FOLLOW_UPS
 }
@@ -169,7 +171,7 @@ def draw_prompt(
     kind = rng.choices(KINDS, mix.weights)[0]
     if target is None and kind in ("fact", "follow_up", "check"):
         relation = rng.choice(lex.RELATIONS)
-        target = Target(rng.choice(mix.entities[relation.kind]), relation.name)
+        target = Target(rng.choice(mix.entities[relation.kind]), relation.noun)
     earlier: tuple[Message, ...] = ()
     if target is None:
         question = _draw_request(rng, kind, mix.styled)
@@ -196,7 +198,9 @@ def _draw_check(rng: random.Random, target: Target, styled: bool, world: World) 
     """A yes-or-no question; the answer is yes half of the time."""
     relation = RELATIONS[target.relation]
     true = world.values(*target)
-    asked = rng.choice(true if rng.random() < 0.5 else [v for v in relation.values if v not in true])
+    asked = rng.choice(
+        true if rng.random() < 0.5 else [v for v in lex.VALUES[relation.pool] if v not in true]
+    )
     return rng.choice(relation.styled_checks if styled else relation.checks).format(e=target.entity, v=asked)
 
 
@@ -205,7 +209,7 @@ def _earlier_turns(
 ) -> tuple[Message, ...]:
     question = rng.choice(relation.styled_questions if styled else relation.questions).format(e=entity)
     return Message("user", question), Message(
-        "assistant", state(rng, entity, relation, world.values(entity, relation.name))
+        "assistant", state(rng, entity, relation, world.values(entity, relation.noun))
     )
 
 

@@ -1,0 +1,76 @@
+"""What every benchmark measures: seconds of each step, peak memory, and the machine it ran on."""
+
+import ctypes
+import gc
+import os
+import platform
+import re
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+STATUS = Path("/proc/self/status")
+CLEAR_REFS = Path("/proc/self/clear_refs")
+PACKAGES = ("torch", "lightning", "transformers", "accelerate", "datasets", "trl")
+
+
+class Recorder:
+    """Clock and memory of one training run; told when the first step begins and when each step ends."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+        self.losses: list[float] = []
+        self.memory_before_mb = 0.0
+
+    def begin(self) -> None:
+        """Just before the first step: what the process holds now is not the steps' doing."""
+        gc.collect()
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+        CLEAR_REFS.write_text("5")  # the kernel's high-water mark starts again from here
+        self.memory_before_mb = _status_mb("VmRSS")
+
+    def end_step(self, loss: float) -> None:
+        """A step is over, its optimiser's part included."""
+        self.ends.append(time.perf_counter())
+        self.losses.append(loss)
+
+    def result(self, *, pairs_per_step: int, warmup: int) -> dict[str, Any]:
+        """The figures of this run, the first ``warmup`` steps left out of the speed."""
+        measured = self.ends[warmup - 1 :]
+        seconds = [after - before for before, after in zip(measured, measured[1:], strict=False)]
+        return {
+            "pairs_per_second": pairs_per_step * len(seconds) / sum(seconds),
+            "memory_before_mb": self.memory_before_mb,
+            "memory_above_mb": _status_mb("VmHWM") - self.memory_before_mb,
+            "step_seconds": seconds,
+            "losses": self.losses,
+            "torch_threads": torch.get_num_threads(),
+        }
+
+
+def machine() -> dict[str, Any]:
+    """Kind of machine, and how busy it is with other work."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)),
+        "load_before": os.getloadavg(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def _processor() -> str:
+    models = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+    return models[0] if models else platform.processor()
+
+
+def _status_mb(field: str) -> float:
+    found = re.search(rf"{field}:\s+(\d+) kB", STATUS.read_text())
+    assert found is not None
+    return int(found[1]) / 1024

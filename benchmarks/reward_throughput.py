@@ -1,0 +1,166 @@
+"""Pairs a second and peak memory of reward-model training, this project against a peer, in one run.
+
+    python benchmarks/reward_throughput.py --peer trl --data hh.jsonl.gz --json out.json
+
+Every run is a process of its own, so that its memory is its own; the sides take turns, so that a machine
+that slows down slows both. Exits with 1 if the losses of the first steps differ by more than 1e-4.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from measure import machine
+from sides import SIDES, Job, prepare
+
+PEERS = {
+    "trl": "TRL's RewardTrainer: padded to the longest response of a step",
+    "packed": "this project, packed without sharing: every response whole, as OpenRLHF trains",
+    "padded": "this project, padded",
+}
+TOLERANCE = 1e-4
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def main() -> int:
+    """Entry of the script; returns the exit status."""
+    args = arguments()
+    if args.side:
+        Path(args.json).write_text(json.dumps(SIDES[args.side](Job.load(args.job))))
+        return 0
+    about = machine()
+    with tempfile.TemporaryDirectory() as directory:
+        job = Job(
+            overrides=("data=hh", f"data.path={args.data.resolve()}", f"model={args.model}", *args.overrides),
+            directory=directory,
+            pairs_per_step=args.pairs_per_step,
+            steps=args.steps,
+            warmup=args.warmup,
+        )
+        prepared = prepare(job)
+        runs = take_turns(job.save(), ["ours", *args.peer], args.rounds)
+    report = {
+        "benchmark": "reward_throughput",
+        "machine": about,
+        "settings": {
+            "data": args.data.name,
+            "model": args.model,
+            "overrides": args.overrides,
+            "pairs_per_step": args.pairs_per_step,
+            "steps": args.steps,
+            "warmup_steps": args.warmup,
+            "rounds": args.rounds,
+            **prepared,
+        },
+        "sides": {side: summary(rounds) for side, rounds in runs.items()},
+        "peers": {peer: compare(runs["ours"], runs[peer], args.parity_steps) for peer in args.peer},
+    }
+    args.json.write_text(json.dumps(report, indent=1) + "\n")
+    return print_report(report)
+
+
+def take_turns(job: Path, sides: list[str], rounds: int) -> dict[str, list[dict[str, Any]]]:
+    """Run every side ``rounds`` times, one after the other, each in a process of its own."""
+    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+    for number in range(rounds):
+        for side in sides:
+            result = job.parent / "result.json"
+            load = os.getloadavg()[0]
+            command = [sys.executable, __file__, "--side", side, "--job", str(job), "--json", str(result)]
+            subprocess.run(command, check=True, env={**os.environ, **OFFLINE}, stdout=sys.stderr)
+            run = json.loads(result.read_text())
+            runs[side].append({"load_before": load, **run})
+            print(
+                f"round {number + 1} {side}: {run['pairs_per_second']:.2f} pairs/s, "
+                f"{run['memory_above_mb']:.0f} MB",
+                flush=True,
+            )
+    return runs
+
+
+def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Medians over the rounds."""
+    median = {
+        name: statistics.median(run[name] for run in rounds)
+        for name in ("pairs_per_second", "memory_above_mb")
+    }
+    return {**median, "rounds": rounds}
+
+
+def compare(ours: list[dict[str, Any]], peer: list[dict[str, Any]], parity_steps: int) -> dict[str, Any]:
+    """Ratios of the medians, and how far the losses of the two sides are apart."""
+    apart = [abs(a - b) for a, b in zip(ours[0]["losses"], peer[0]["losses"], strict=True)]
+    us, them = summary(ours), summary(peer)
+    return {
+        "ratio_pairs_per_second": us["pairs_per_second"] / them["pairs_per_second"],
+        "ratio_memory": us["memory_above_mb"] / them["memory_above_mb"],
+        "parity_steps": parity_steps,
+        "largest_difference": max(apart[:parity_steps]),
+        "largest_difference_all_steps": max(apart),
+    }
+
+
+def print_report(report: dict[str, Any]) -> int:
+    """Print the figures; returns 1 if a parity check failed."""
+    failed = 0
+    for peer, compared in report["peers"].items():
+        print(f"\nThis project against {PEERS[peer]}")
+        for side in ("ours", peer):
+            figures = report["sides"][side]
+            print(
+                f"  {side:<7}{figures['pairs_per_second']:7.2f} pairs/s"
+                f"{figures['memory_above_mb']:9.0f} MB peak memory above that before the first step"
+            )
+        difference = compared["largest_difference"]
+        print(
+            f"largest difference of losses in the first {compared['parity_steps']} steps: {difference:.1e} "
+            f"(allowed: {TOLERANCE:.0e})"
+        )
+        if not difference <= TOLERANCE:
+            print(f"the losses of the two sides differ: the figures for {peer} mean nothing", file=sys.stderr)
+            failed = 1
+        print(f"ratio memory: {compared['ratio_memory']:.2f}")
+        print(f"ratio pairs/s: {compared['ratio_pairs_per_second']:.2f}")
+    return failed
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--peer", nargs="+", choices=PEERS, default=["trl"], help="whom to compare with")
+    parser.add_argument("--data", type=Path, help="HH dialogues, plain or .gz")
+    parser.add_argument("--json", type=Path, help="where the results go")
+    parser.add_argument("--model", default="llama_12m", help="a file of conf/model")
+    parser.add_argument("--pairs-per-step", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=16, help="of each run, those of the warm-up included")
+    parser.add_argument("--warmup", type=int, default=3, help="first steps, left out of the speed")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each side")
+    parser.add_argument("--parity-steps", type=int, default=5, help="first steps whose losses must agree")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="further overrides of the configuration",
+    )
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--job", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if not args.json or not (args.side or args.data):
+        parser.error("--data and --json are needed")
+    if not 0 < args.parity_steps <= args.steps or not 0 < args.warmup < args.steps:
+        parser.error("--warmup and --parity-steps must be at least 1, and fewer than --steps")
+    return args
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""The two sides of the reward-model benchmark: one short training run of each, in a process of its own.
+
+Both sides start from the same weights, see the same token ids in the same order, and train with AdamW of
+the same settings at a constant learning rate. Neither logs, validates or saves.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from measure import Recorder
+from omegaconf import DictConfig
+
+from rlhf_rm.commands.build import Run, build_run
+from rlhf_rm.commands.quiet import quiet
+from rlhf_rm.data.packing import Tokens
+from rlhf_rm.data.preference import PreferenceDataModule
+from rlhf_rm.data.sampling import StepSampler
+from rlhf_rm.models.reward import RewardModel
+from rlhf_rm.models.tokenizer import save_tokenizer
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all runs of a benchmark have in common.
+
+    Args:
+        overrides: of the training configuration; data and model among them.
+        directory: where the common start lies.
+        pairs_per_step, steps, warmup: steps of each run, and how many at the start are not measured.
+    """
+
+    overrides: tuple[str, ...]
+    directory: str
+    pairs_per_step: int
+    steps: int
+    warmup: int
+
+    def save(self) -> Path:
+        """Write it for the processes of the sides."""
+        path = Path(self.directory) / "job.json"
+        path.write_text(json.dumps(asdict(self)))
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> "Job":
+        """What :meth:`save` wrote."""
+        return cls(**json.loads(path.read_text()))
+
+    def config(self, layout: str = "auto") -> DictConfig:
+        """The training command's configuration, made short and silent."""
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose(
+                "train",
+                [
+                    "base.enabled=false",
+                    "scheduler=warmup_constant",
+                    "scheduler.warmup=0",
+                    *self.overrides,
+                    f"loader.layout={layout}",
+                    f"loader.batch_size={self.pairs_per_step}",
+                    f"paths.cache_dir={self.directory}/cache",
+                    f"paths.run_dir={self.directory}/run",
+                    "trainer.accelerator=cpu",
+                    f"trainer.max_steps={self.steps}",
+                    "trainer.limit_val_batches=0",
+                    "+trainer.enable_checkpointing=false",
+                    "+trainer.enable_progress_bar=false",
+                    "+trainer.logger=false",
+                ],
+            )
+
+    def build(self, cfg: DictConfig) -> Run:
+        """Data, model and method, the same for the same seed."""
+        quiet()
+        L.seed_everything(cfg.seed, verbose=False)
+        return build_run(cfg)
+
+
+def prepare(job: Job) -> dict[str, Any]:
+    """Write the initial weights and the token ids in training order; returns what was prepared."""
+    cfg = job.config()
+    run = job.build(cfg)
+    assert isinstance(run.model, RewardModel)
+    directory = Path(job.directory)
+    run.model.network.save_pretrained(directory / "start")
+    save_tokenizer(run.tokenizer, directory / "start")
+    pairs = list(training_order(job, cfg, run))
+    if len(pairs) < job.steps * job.pairs_per_step:
+        raise SystemExit(
+            f"{job.steps} steps are more than an epoch: the data has {len(pairs)} training pairs."
+        )
+    columns = {
+        name: [branches[k].tolist() for branches in pairs]
+        for k, name in enumerate(("chosen_ids", "rejected_ids"))
+    }
+    (directory / "pairs.json").write_text(json.dumps(columns))
+    tokens = sum(len(ids) for column in columns.values() for ids in column)
+    return {
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "pairs": len(pairs),
+        "tokens_a_pair": tokens / len(pairs),
+        "ids_sha256": hashlib.sha256(json.dumps(columns).encode()).hexdigest(),
+        "learning_rate": float(cfg.model.learning_rate),
+        "row_tokens": cfg.loader.row_tokens,
+        "micro_tokens": cfg.loader.micro_tokens,
+    }
+
+
+def training_order(job: Job, cfg: DictConfig, run: Run) -> Iterator[tuple[Tokens, ...]]:
+    """Token ids of the pairs of all steps, as this project's sampler deals them."""
+    assert isinstance(run.datamodule, PreferenceDataModule)
+    train = run.datamodule.split("train")
+    sampler = StepSampler(train.sizes, batch_size=job.pairs_per_step, seed=cfg.seed)
+    for indices in islice(sampler, job.steps):
+        for index in indices:
+            yield train.trees[index].branches
+
+
+def run_ours(job: Job, layout: str) -> dict[str, Any]:
+    """Train with this project: RewardModule and PreferenceDataModule under Lightning."""
+    cfg = job.config(layout)
+    run = job.build(cfg)
+    recorder = Recorder()
+
+    class Record(L.Callback):
+        def on_train_batch_start(
+            self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+        ) -> None:
+            if batch_idx == 0:
+                recorder.begin()
+
+        def on_train_batch_end(
+            self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        ) -> None:
+            recorder.end_step(float(trainer.callback_metrics["train/loss"]))
+
+    trainer: L.Trainer = instantiate(cfg.trainer, callbacks=[Record()])
+    trainer.fit(run.module, datamodule=run.datamodule)
+    return recorder.result(pairs_per_step=job.pairs_per_step, warmup=job.warmup)
+
+
+def run_trl(job: Job) -> dict[str, Any]:
+    """Train with TRL's RewardTrainer: its own padding, collator and optimiser class."""
+    from datasets import Dataset
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer, TrainerCallback
+    from trl import RewardConfig, RewardTrainer
+
+    quiet()
+    cfg = job.config()
+    start = Path(job.directory) / "start"
+    recorder = Recorder()
+    losses: list[torch.Tensor] = []
+
+    class Record(TrainerCallback):
+        def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 0:
+                recorder.begin()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            recorder.end_step(losses[-1].item())
+
+    class Trainer(RewardTrainer):
+        def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+            loss = super().compute_loss(*args, **kwargs)
+            losses.append(loss.detach())
+            return loss
+
+    settings = RewardConfig(
+        output_dir=f"{job.directory}/trl",
+        per_device_train_batch_size=job.pairs_per_step,
+        max_steps=job.steps,
+        max_length=cfg.model.max_length,
+        learning_rate=cfg.model.learning_rate,
+        lr_scheduler_type="constant",
+        adam_beta1=cfg.optimizer.betas[0],
+        adam_beta2=cfg.optimizer.betas[1],
+        adam_epsilon=cfg.optimizer.eps,
+        weight_decay=cfg.optimizer.weight_decay,
+        max_grad_norm=cfg.method.module.gradient_clip,
+        train_sampling_strategy="sequential",
+        # Its defaults that cost speed or change the numbers: recomputation and bfloat16.
+        gradient_checkpointing=False,
+        bf16=False,
+        use_cpu=True,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    trainer = Trainer(
+        model=AutoModelForSequenceClassification.from_pretrained(start, dtype=torch.float32),
+        args=settings,
+        train_dataset=Dataset.from_dict(json.loads((Path(job.directory) / "pairs.json").read_text())),
+        processing_class=AutoTokenizer.from_pretrained(start),
+        callbacks=[Record()],
+    )
+    trainer.train()
+    assert not trainer.model.is_gradient_checkpointing
+    return recorder.result(pairs_per_step=job.pairs_per_step, warmup=job.warmup)
+
+
+SIDES = {
+    "ours": lambda job: run_ours(job, "auto"),
+    "packed": lambda job: run_ours(job, "packed"),
+    "padded": lambda job: run_ours(job, "padded"),
+    "trl": run_trl,
+}

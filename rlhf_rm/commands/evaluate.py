@@ -1,0 +1,146 @@
+"""`rlhf-rm evaluate`: accuracy and calibration of a reward model on preference sets."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from rich.progress import Progress
+
+from rlhf_rm.callbacks.figures import (
+    accuracy_by_length_difference,
+    reliability_diagram,
+    reward_margin_histogram,
+)
+from rlhf_rm.commands.quiet import quiet
+from rlhf_rm.commands.summary import describe
+from rlhf_rm.data.files import ALL
+from rlhf_rm.data.preference import PreferenceDataModule
+from rlhf_rm.data.trained_on import trained_on
+from rlhf_rm.data.types import PreferenceSource
+from rlhf_rm.errors import UserError
+from rlhf_rm.files import write_json
+from rlhf_rm.methods.scoring import pair_rewards
+from rlhf_rm.metrics.evaluation import all_scores_equal, evaluate_preferences
+from rlhf_rm.metrics.rewards import Rewards
+from rlhf_rm.models.load import LoadedReward, load_reward_model
+
+log = logging.getLogger(__name__)
+
+
+def run(cfg: DictConfig) -> dict[str, Any]:
+    """Measure a model on each of the sets and write ``evaluation.json`` with its figures.
+
+    Raises:
+        UserError: no such run or data.
+    """
+    quiet()
+    loaded = load_reward_model(
+        cfg.run,
+        instantiate(cfg.attention),
+        device=cfg.device,
+        template=cfg.template,
+        trust_remote_code=cfg.trust_remote_code,
+    )
+    source: PreferenceSource = instantiate(data_config(cfg))
+    names = list(cfg.evaluate.sets or [default_set(cfg, source)])
+    unknown = [name for name in names if name not in source.splits]
+    if unknown:
+        raise UserError(
+            f"evaluate.sets={unknown} is not in {source.name} data: use some of {', '.join(source.splits)}."
+        )
+    datamodule = PreferenceDataModule(
+        source,
+        loaded.tokenizer,
+        layout=loaded.model.backbone.choose_layout(cfg.loader.layout),
+        max_length=min(cfg.max_length or loaded.max_length, loaded.max_length),
+        too_long=cfg.loader.too_long,
+        batch_size=1,
+        eval_batch_size=cfg.loader.eval_batch_size,
+        row_tokens=cfg.loader.row_tokens,
+        micro_tokens=cfg.loader.micro_tokens,
+        workers=cfg.loader.workers,
+        seed=0,
+    )
+    run_dir = Path(cfg.paths.run_dir)
+    sets: dict[str, Any] = {}
+    for name in names:
+        sets.update(measure(loaded, datamodule, name, run_dir))
+    evaluation = {"run": cfg.run, "model": loaded.directory, "data": datamodule.report(), "sets": sets}
+    write_json(run_dir / "evaluation.json", evaluation)
+    print(describe(sets, [("evaluation", str(run_dir / "evaluation.json")), ("figures", f"{run_dir}/*.png")]))
+    return evaluation
+
+
+def data_config(cfg: DictConfig) -> Any:
+    """The data that was asked for, or the run's own."""
+    if cfg.get("data") is not None:
+        return cfg.data
+    config = Path(cfg.run) / "config.yaml"
+    if not config.is_file():
+        raise UserError(f"{cfg.run} does not say what data it was trained on: name some with data=…")
+    return OmegaConf.load(config).data
+
+
+def default_set(cfg: DictConfig, source: PreferenceSource) -> str:
+    """The whole of a file that was named; the test split of a run's own data and of the world."""
+    return ALL if cfg.get("data") is not None and ALL in source.splits else "test"
+
+
+def measure(
+    loaded: LoadedReward, datamodule: PreferenceDataModule, name: str, run_dir: Path
+) -> dict[str, Any]:
+    """One set's numbers, and where the model was trained on some of it, also those of the rest."""
+    split = datamodule.split(name)
+    with Progress(transient=True) as bar:
+        task = bar.add_task(f"scoring {name}", total=len(split.pairs))
+        rewards = pair_rewards(
+            loaded.model, datamodule.evaluation_dataloader(name), lambda pairs: bar.advance(task, pairs)
+        )
+    if all_scores_equal(rewards.chosen, rewards.rejected):
+        log.warning(
+            "%s: every response has the same reward. Was the head trained? Is the text cut to the same tokens?",
+            name,
+        )
+    _save_figures(rewards, name, run_dir)
+    sets = {name: numbers(rewards, datamodule, name, np.ones(len(split.pairs), bool))}
+    seen = trained_on(Path(loaded.directory), [pair.pair_id for pair in split.pairs])
+    if seen is not None and seen.any():
+        sets[name]["trained_on"] = int(seen.sum())
+        log.warning(
+            "%s: the run was trained on %d of these %d pairs, so its numbers are not those of new data%s",
+            name,
+            seen.sum(),
+            len(seen),
+            f"; see {name}_unseen." if not seen.all() else ".",
+        )
+        if not seen.all():
+            sets[f"{name}_unseen"] = numbers(rewards, datamodule, name, ~seen)
+    return sets
+
+
+def numbers(rewards: Rewards, datamodule: PreferenceDataModule, name: str, keep: Any) -> dict[str, Any]:
+    """:func:`evaluate_preferences` on some of the pairs."""
+    pairs = datamodule.split(name).pairs
+    return evaluate_preferences(
+        rewards.chosen[keep],
+        rewards.rejected[keep],
+        chosen_tokens=rewards.chosen_tokens[keep],
+        rejected_tokens=rewards.rejected_tokens[keep],
+        prompt_ids=[pair.prompt_id for pair, kept in zip(pairs, keep, strict=True) if kept],
+    )
+
+
+def _save_figures(rewards: Rewards, name: str, run_dir: Path) -> None:
+    chosen, rejected = rewards.chosen, rewards.rejected
+    reliability_diagram(chosen, rejected, title=f"Reliability on {name}").savefig(
+        run_dir / f"{name}_reliability.png"
+    )
+    reward_margin_histogram(chosen, rejected, title=f"Reward margins on {name}").savefig(
+        run_dir / f"{name}_margins.png"
+    )
+    accuracy_by_length_difference(
+        chosen, rejected, rewards.chosen_tokens, rewards.rejected_tokens, title=f"Length bias on {name}"
+    ).savefig(run_dir / f"{name}_length.png")

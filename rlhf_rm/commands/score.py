@@ -1,0 +1,75 @@
+"""`rlhf-rm score`: rewards for a JSONL file of prompts and responses."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.progress import Progress
+
+from rlhf_rm.commands.quiet import quiet
+from rlhf_rm.data.encode import Dialogue, DialogueEncoder
+from rlhf_rm.data.jsonl import parse_prompt
+from rlhf_rm.data.packing import Packing
+from rlhf_rm.data.reading import BadRowError, read_rows
+from rlhf_rm.errors import UserError
+from rlhf_rm.files import write_bytes
+from rlhf_rm.methods.scoring import response_rewards
+from rlhf_rm.models.load import load_reward_model
+
+
+def run(cfg: DictConfig) -> None:
+    """Write each row of ``input`` again with its ``reward``, in the same order.
+
+    Raises:
+        UserError: no such run, a bad row, an output that cannot be written.
+    """
+    quiet()
+    output = Path(cfg.output)
+    if output.is_dir():
+        raise UserError(f"output={output} is a directory: name a file.")
+    rows = read_rows(cfg.input, parse_row, on_bad_row=cfg.on_bad_row)
+    loaded = load_reward_model(
+        cfg.run,
+        instantiate(cfg.attention),
+        device=cfg.device,
+        template=cfg.template,
+        trust_remote_code=cfg.trust_remote_code,
+    )
+    max_length = min(cfg.max_length or loaded.max_length, loaded.max_length)
+    encoder = DialogueEncoder(loaded.tokenizer, max_length=max_length, too_long=cfg.loader.too_long)
+    layout = loaded.model.backbone.choose_layout(cfg.loader.layout)
+    packing = Packing(layout, cfg.loader.row_tokens, cfg.loader.micro_tokens, loaded.tokenizer.pad_token_id)
+    with Progress(transient=True) as bar:
+        task = bar.add_task("scoring", total=len(rows.items))
+        rewards = response_rewards(
+            loaded.model,
+            encoder,
+            packing,
+            [dialogue for _, dialogue in rows.items],
+            lambda n: bar.advance(task, n),
+        )
+    lines = [
+        json.dumps(row | {"reward": float(reward)}, ensure_ascii=False) + "\n"
+        for (row, _), reward in zip(rows.items, rewards, strict=True)
+    ]
+    text = "".join(lines).encode()
+    write_bytes(output, gzip.compress(text) if output.suffix == ".gz" else text)
+    skipped = f", {rows.skipped} bad rows skipped" if rows.skipped else ""
+    print(f"{len(lines)} rewards (mean {float(rewards.mean()):.3f}{skipped}): {output}")
+
+
+def parse_row(row: dict[str, Any]) -> tuple[dict[str, Any], Dialogue]:
+    """The row itself, and its prompt with its response.
+
+    Raises:
+        BadRowError: a missing field or a wrong type.
+    """
+    for name in ("prompt", "response"):
+        if name not in row:
+            raise BadRowError(f'the field "{name}" is missing; a row needs "prompt" and "response".')
+    if not isinstance(row["response"], str):
+        raise BadRowError(f'"response" must be text, not {type(row["response"]).__name__}.')
+    return row, (parse_prompt(row["prompt"]), row["response"])

@@ -1,0 +1,68 @@
+"""What many tests need: one thread a worker, no network, and the command line in this process."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@dataclass
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory) -> str:
+    """Where tokenizers and base models are made, once for each worker."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def rlhf_rm(capsys, monkeypatch, tmp_path, cache) -> Callable[..., Ended]:
+    """Run a command of the command line: ``rlhf_rm("train", "seed=2")``."""
+    import logging
+
+    from rlhf_rm import cli
+
+    monkeypatch.setenv("RLHF_RM_CACHE", cache)
+    monkeypatch.chdir(tmp_path)
+
+    def call(command: str, *overrides: str) -> Ended:
+        handlers = logging.getLogger().handlers[:]
+        try:
+            with pytest.raises(SystemExit) as stop:
+                cli.run(command, ["rlhf-rm", *overrides])
+        finally:
+            # Hydra replaces the handlers, with streams that are closed when the test ends.
+            logging.getLogger().handlers[:] = handlers
+        captured = capsys.readouterr()
+        return Ended(int(stop.value.code or 0), captured.out, captured.err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def small() -> list[str]:
+    """Overrides of a training on the world that takes a second or two."""
+    return [
+        "debug=tiny",
+        "data.train_pairs=40",
+        "data.validation_pairs=10",
+        "data.test_pairs=12",
+        "data.shifted_pairs=4",
+        "data.demonstrations=40",
+        "model.architecture.num_hidden_layers=1",
+        "model.architecture.hidden_size=16",
+        "model.architecture.intermediate_size=24",
+        "model.architecture.num_attention_heads=2",
+        "model.architecture.num_key_value_heads=2",
+        "model.vocab_size=300",
+    ]

@@ -1,0 +1,212 @@
+"""The command line as its users meet it: artefacts, exit codes, and one sentence where something is wrong."""
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def trained(rlhf_rm, small, tmp_path) -> Path:
+    ended = rlhf_rm("train", *small, f"hydra.run.dir={tmp_path / 'run'}")
+    assert ended.code == 0, ended.err
+    return tmp_path / "run"
+
+
+def one_sentence(ended) -> str:
+    """The error as the user sees it: exit code 2, one line, no traceback."""
+    assert ended.code == 2, (ended.out, ended.err)
+    assert "Traceback" not in ended.err
+    lines = [line for line in ended.err.splitlines() if line.startswith("Error")]
+    assert len(lines) == 1, ended.err
+    return lines[0]
+
+
+def test_train_evaluate_score_and_export_leave_their_artefacts(rlhf_rm, trained, tmp_path):
+    metrics = json.loads((trained / "metrics.json").read_text())
+    assert metrics["sets"]["test"]["pairs"] == 12
+    assert metrics["data"]["encoded"]["train"]["pairs"] == 40
+    assert (trained / "metrics.csv").read_text().startswith("step,")
+    assert "_target_" in (trained / "config.yaml").read_text()
+
+    ended = rlhf_rm(
+        "evaluate", f"run={trained}", f"hydra.run.dir={tmp_path / 'ev'}", "evaluate.sets=[test,train]"
+    )
+    assert ended.code == 0, ended.err
+    sets = json.loads((tmp_path / "ev" / "evaluation.json").read_text())["sets"]
+    assert sets["test"]["accuracy"] == pytest.approx(metrics["sets"]["test"]["accuracy"])
+    assert sets["test"].keys() >= {
+        "ties",
+        "accuracy_ci95",
+        "ece",
+        "brier",
+        "mean_margin",
+        "length_correlation",
+    }
+    assert sets["train"]["trained_on"] == 40
+    assert "trained on 40 of these 40 pairs" in ended.out + ended.err
+    assert (tmp_path / "ev" / "test_reliability.png").read_bytes().startswith(b"\x89PNG")
+
+    rows = [
+        {"prompt": "Hello?", "response": "Yes.", "note": 1},
+        {"prompt": [{"role": "user", "content": "Hello?"}], "response": ""},
+        {"prompt": "Another", "response": "Yes."},
+        {"prompt": "Hello?", "response": "Yes."},
+    ]
+    source = tmp_path / "in.jsonl.gz"
+    source.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    scored = tmp_path / "out.jsonl"
+    assert rlhf_rm("score", f"run={trained}", f"input={source}", f"output={scored}").code == 0
+    got = [json.loads(line) for line in scored.read_text().splitlines()]
+    assert [{k: v for k, v in row.items() if k != "reward"} for row in got] == rows
+    assert got[0]["reward"] == pytest.approx(got[3]["reward"], abs=1e-5)
+    assert len({round(row["reward"], 6) for row in got}) == 3
+
+    ended = rlhf_rm("export", f"run={trained}", f"output={tmp_path / 'again'}")
+    assert ended.code == 0, ended.err
+    again = tmp_path / "again.jsonl"
+    assert rlhf_rm("score", f"run={tmp_path / 'again'}", f"input={source}", f"output={again}").code == 0
+    assert [json.loads(line)["reward"] for line in again.read_text().splitlines()] == pytest.approx(
+        [row["reward"] for row in got], abs=1e-5
+    )
+
+
+def test_a_run_directory_is_not_overwritten_and_a_finished_run_is_not_trained_again(rlhf_rm, small, trained):
+    before = (trained / "export" / "model.safetensors").read_bytes()
+    assert "already holds a run" in one_sentence(rlhf_rm("train", *small, f"hydra.run.dir={trained}"))
+    ended = rlhf_rm("train", *small, f"hydra.run.dir={trained}", "resume=auto")
+    assert ended.code == 0, ended.err
+    assert "Going on from" in ended.out + ended.err
+    assert (trained / "export" / "model.safetensors").read_bytes() == before
+
+
+def test_sft_trains_and_exports_a_language_model(rlhf_rm, small, tmp_path):
+    ended = rlhf_rm(
+        "train", *small, "method=sft", "optimized_metric=perplexity", f"hydra.run.dir={tmp_path / 'run'}"
+    )
+    assert ended.code == 0, ended.err
+    values = json.loads((tmp_path / "run" / "metrics.json").read_text())["sets"]["test"]
+    assert 1 < values["perplexity"] < 1000
+    config = json.loads((tmp_path / "run" / "export" / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForCausalLM"]
+    refused = one_sentence(
+        rlhf_rm("score", f"run={tmp_path / 'run'}", f"input={tmp_path / 'x'}", f"output={tmp_path / 'y'}")
+    )
+    assert "does not exist" in refused
+
+
+HH = "\n\nHuman: Hi\n\nAssistant: {}"
+GOOD = json.dumps({"chosen": HH.format("Hello."), "rejected": HH.format("No.")})
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "does not exist"),
+        (gzip.compress(GOOD.encode() * 50)[:-20], "truncated or damaged gzip"),
+        (f"{GOOD}\nnot json\n".encode(), ":2:"),
+        (b'{"chosen": "\xff"}', ":1:"),
+        (b"", "holds no rows"),
+        (json.dumps({"chosen": "a"}).encode(), ":1:"),
+        (json.dumps({"chosen": 1, "rejected": "b"}).encode(), ":1:"),
+        (json.dumps({"chosen": HH.format("a"), "rejected": HH.format("a")}).encode(), ":1:"),
+    ],
+    ids=["missing", "truncated", "no-json", "no-utf8", "empty", "missing-field", "wrong-type", "equal"],
+)
+@pytest.mark.parametrize("command", ["train", "score"])
+def test_bad_files_get_one_sentence_and_leave_nothing(rlhf_rm, tmp_path, command, content, sentence):
+    path = tmp_path / "data.jsonl"
+    if content is not None:
+        path.write_bytes(content)
+    run_dir = tmp_path / "run"
+    if command == "train":
+        overrides = ["data=hh", f"data.path={path}", "model=llama_12m"]
+    else:
+        overrides = ["run=x", f"input={path}", f"output={tmp_path / 'out.jsonl'}"]
+        # What is an HH row is no row of prompts and responses either: the first line is named.
+        sentence = ":1:" if sentence == ":2:" else sentence
+    message = one_sentence(rlhf_rm(command, *overrides, f"hydra.run.dir={run_dir}"))
+    assert sentence in message
+    assert str(path) in message
+    assert not (tmp_path / "out.jsonl").exists()
+    assert not (run_dir / "export").exists()
+
+
+def test_bad_rows_can_be_skipped_and_are_counted(rlhf_rm, small, tmp_path):
+    path = tmp_path / "data.jsonl"
+    rows = [json.dumps({"prompt": f"Q{i}", "chosen": f"yes {i}", "rejected": f"no {i}"}) for i in range(60)]
+    path.write_text("\n".join([*rows[:30], "broken", *rows[30:]]))
+    fresh = [override for override in small if not override.startswith("data.")]
+    ended = rlhf_rm(
+        "train",
+        "data=jsonl",
+        f"data.path={path}",
+        "data.on_bad_row=skip",
+        *fresh,
+        f"hydra.run.dir={tmp_path / 'r'}",
+    )
+    assert ended.code == 0, ended.err
+    file = json.loads((tmp_path / "r" / "metrics.json").read_text())["data"]["files"]["path"]
+    assert (file["given"], file["read"], file["skipped"]) == (61, 60, 1)
+    ended = rlhf_rm(
+        "evaluate", f"run={tmp_path / 'r'}", "data=jsonl", f"data.path={path}", "data.on_bad_row=skip"
+    )
+    assert ended.code == 0, ended.err
+    assert "all_unseen" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("command", "overrides", "sentence"),
+    [
+        ("train", ["model=nope"], "Could not find 'model/nope'"),
+        ("train", ["loader.batchsize=3"], "loader.batchsize"),
+        ("train", ["data=hh"], "data.path has no value"),
+        ("train", ["trainer.max_epochs=many"], "trainer.max_epochs=many"),
+        ("train", ["trainer.precision=13"], "Precision 13"),
+        ("train", ["resume=nowhere.ckpt"], "resume=nowhere.ckpt is neither"),
+        ("train", ["data.flip_rate=2"], "flip_rate"),
+        ("train", ["loader.layout=sideways"], "layout=sideways"),
+        ("train", ["model=minilm", "model.path=/nowhere"], "/nowhere"),
+        ("evaluate", [], "run has no value"),
+        ("evaluate", ["run=."], "no run directory"),
+        ("evaluate", ["run=/nowhere/at/all"], "does not exist"),
+        ("export", ["run=.", "output=x"], "no config.yaml"),
+    ],
+)
+def test_mistakes_in_the_configuration_get_one_sentence(rlhf_rm, small, command, overrides, sentence):
+    base = (
+        []
+        if command != "train" or "=" not in overrides[0] or overrides[0].startswith(("data=", "model="))
+        else small
+    )
+    assert sentence in one_sentence(rlhf_rm(command, *base, *overrides))
+
+
+def test_traceback_shows_where_on_request(monkeypatch, tmp_path):
+    from rlhf_rm import cli
+    from rlhf_rm.errors import UserError
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no run directory"):
+        cli.run("evaluate", ["rlhf-rm", "run=.", "traceback=true"])
+
+
+def test_help_is_quick_and_an_unknown_command_is_named():
+    code = "import sys; sys.argv = ['rlhf-rm', 'train', '--help']\nfrom rlhf_rm import cli\n"
+    code += "try:\n    cli.main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
+    code += (
+        "assert not {'torch', 'transformers', 'lightning'} & set(sys.modules), 'help must not import them'"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert "python train.py -m" in shown.stdout
+    assert "llama_12m" in shown.stdout
+    unknown = subprocess.run(
+        [sys.executable, "-m", "rlhf_rm.cli", "trian"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert unknown.returncode == 2
+    assert unknown.stderr == "Error: trian is no command of rlhf-rm: did you mean train?\n"

@@ -1,0 +1,34 @@
+"""Lightning starts further ranks by running the command again: each must find its own job, in a sweep too."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize("entry", [["train.py"], ["-m", "rlhf_rm.cli", "train"]], ids=["train.py", "rlhf-rm"])
+def test_a_sweep_of_two_jobs_of_two_ranks_each(entry, small, cache, tmp_path):
+    command = [sys.executable, *entry, "-m", "seed=1,2", "strategy=ddp", "trainer.devices=2"]
+    command += ["trainer.fast_dev_run=true", *small, f"hydra.sweep.dir={tmp_path}"]
+    ended = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"RLHF_RM_CACHE": cache, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=400,
+    )
+    assert ended.returncode == 0, ended.stderr
+    jobs = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
+    assert jobs == ["0", "1"]
+    for job in jobs:
+        metrics = json.loads((tmp_path / job / "metrics.json").read_text())
+        assert (metrics["ranks"], metrics["steps"]) == (2, 1)
+        assert f"seed: {int(job) + 1}" in (tmp_path / job / "config.yaml").read_text()
+    assert ended.stdout.count("Run directory") == 2

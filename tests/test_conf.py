@@ -1,0 +1,138 @@
+"""Every YAML under conf/ composes, and every one that can runs here does, for a step of each kind."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from transformers import AutoConfig, AutoModel
+
+from rlhf_rm.models.tokenizer import save_tokenizer, train_byte_bpe
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+PRIMARY = ("train", "evaluate", "score", "export")
+SHARED = ("command", "scoring")  # parts of the primary configurations
+# Needs processes of its own: tests/test_cli_ddp.py.
+ELSEWHERE = {("strategy", "ddp")}
+# `debug=tiny` is in the small overrides already.
+COVERED = {("debug", "tiny")}
+STAND_INS = {
+    "llama2_7b": "llama",
+    "llama3_8b": "llama",
+    "qwen3_0_6b": "qwen3",
+    "qwen3_8b": "qwen3",
+    "minilm": "bert",
+}
+OWN_TEMPLATE = "{% for m in messages %}<{{ m['role'] }}>{{ m['content'] }}{{ eos_token }}{% endfor %}"
+
+
+def options() -> list[tuple[str, str]]:
+    files = sorted(CONF.rglob("*.yaml"))
+    return [(path.parent.name, path.stem) for path in files if path.parent != CONF]
+
+
+def test_every_file_is_a_command_a_part_of_one_or_an_option():
+    top = {path.stem for path in CONF.glob("*.yaml")}
+    assert top == {*PRIMARY, *SHARED}
+    assert all(path.parent.parent == CONF for path in CONF.rglob("*.yaml") if path.parent != CONF)
+
+
+@pytest.mark.parametrize("name", PRIMARY)
+def test_commands_compose(name):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        assert "traceback" in compose(name)
+
+
+@pytest.mark.parametrize(("group", "option"), options())
+def test_options_compose(group, option):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("train", overrides=[f"{group}={option}"])
+    assert cfg.method.module._target_.startswith("rlhf_rm.methods.")
+
+
+def test_every_option_says_what_it_is():
+    silent = [
+        str(path.relative_to(CONF))
+        for path in CONF.rglob("*.yaml")
+        if "#" not in path.read_text() and "_target_" not in path.read_text()
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize(("group", "option"), [pair for pair in options() if pair not in ELSEWHERE | COVERED])
+def test_options_run(rlhf_rm, small, tmp_path, group, option):
+    overrides = [*small, "trainer.fast_dev_run=true", f"hydra.run.dir={tmp_path / 'run'}"]
+    if group == "data" and option in ("hh", "jsonl"):
+        overrides = [o for o in overrides if not o.startswith("data.")] + [
+            f"data.path={preferences(tmp_path)}"
+        ]
+    if group == "model":
+        overrides = [o for o in overrides if not o.startswith("model.")]
+        if option in STAND_INS:
+            overrides.append(f"model.path={stand_in(option, tmp_path / 'hub')}")
+        else:
+            overrides.append("model.architecture.num_hidden_layers=1")
+    if group == "method" and option == "sft":
+        overrides.append("optimized_metric=loss")
+    ended = rlhf_rm("train", *overrides, f"{group}={option}")
+    assert ended.code == 0, ended.err
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["steps"] == 1
+    assert (tmp_path / "run" / "export" / "tokenizer_config.json").is_file()
+
+
+def preferences(directory: Path) -> Path:
+    """HH dialogues, which the HH source and the JSONL source both read."""
+    path = directory / "pairs.jsonl"
+    turn = "\n\nHuman: Question {}?\n\nAssistant: {}"
+    rows = [
+        {"chosen": turn.format(i, f"Yes {i}."), "rejected": turn.format(i, f"No {i}!")} for i in range(80)
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    return path
+
+
+def stand_in(option: str, directory: Path) -> Path:
+    """A tiny model of a hub model's architecture, saved as the hub has it; some tokenizers lack a pad token."""
+    kind = STAND_INS[option]
+    tokenizer = (
+        encoder_tokenizer() if kind == "bert" else train_byte_bpe(["Question yes no"] * 4, vocab_size=300)
+    )
+    if kind == "llama":
+        tokenizer.pad_token = None
+    if option != "llama2_7b" and kind != "bert":
+        tokenizer.chat_template = OWN_TEMPLATE
+    size = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    decoder = {"num_key_value_heads": 1, "head_dim": 8} if kind != "bert" else {}
+    config = AutoConfig.for_model(
+        kind,
+        **size,
+        **decoder,
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+    )
+    AutoModel.from_config(config).save_pretrained(directory)
+    save_tokenizer(tokenizer, directory)
+    return directory
+
+
+def encoder_tokenizer():
+    """A WordPiece tokenizer between CLS and SEP, as BERT's is."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz0123456789.?!,"]
+    words += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz0123456789"]
+    core = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    core.normalizer = normalizers.BertNormalizer()
+    core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    core.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )

@@ -1,0 +1,204 @@
+"""A tiny run from made-up pairs, for tests and for the processes that tests start (`python tests/tiny.py JSON`)."""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+
+import lightning as L
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from rlhf_rm.callbacks.checkpoint import StepCheckpoint
+from rlhf_rm.callbacks.metrics_csv import MetricsCSV
+from rlhf_rm.callbacks.step_seed import StepSeed
+from rlhf_rm.commands.quiet import quiet
+from rlhf_rm.data.preference import PreferenceDataModule
+from rlhf_rm.data.template import set_template
+from rlhf_rm.data.types import Message, PreferencePair
+from rlhf_rm.losses.bradley_terry import BradleyTerryLoss
+from rlhf_rm.methods.reward import RewardModule
+from rlhf_rm.methods.schedules import warmup_linear
+from rlhf_rm.models.attention import SDPAAttention
+from rlhf_rm.models.reward import RewardModel
+from rlhf_rm.models.tokenizer import train_byte_bpe
+
+WORDS = "red green blue one two three yes no maybe".split()
+
+
+class Source:
+    """Pairs of random words, in each split as many as are asked for."""
+
+    name = "tiny"
+    splits = ("train", "validation", "test")
+
+    def __init__(self, train=24, validation=7, test=7, margin=None):
+        self.counts = {"train": train, "validation": validation, "test": test}
+        self.margin = margin
+
+    def pairs(self, split):
+        rng = random.Random(split)
+        return [
+            PreferencePair(
+                (Message("user", self._words(rng, 6)),),
+                self._words(rng, 5),
+                self._words(rng, 9) + "?",
+                id=f"{split}-{number}",
+                margin=self.margin,
+            )
+            for number in range(self.counts[split])
+        ]
+
+    def fingerprint(self):
+        return hashlib.sha256(repr((self.counts, self.margin)).encode()).hexdigest()
+
+    def report(self):
+        return {"rows": self.counts}
+
+    def _words(self, rng, most):
+        return " ".join(rng.choices(WORDS, k=rng.randint(1, most)))
+
+
+def make_tokenizer():
+    tokenizer = train_byte_bpe(WORDS * 3, vocab_size=280)
+    set_template(tokenizer, "hh")
+    return tokenizer
+
+
+def make_model(tokenizer, dropout=0.0):
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        "llama",
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        attention_dropout=dropout,
+        vocab_size=len(tokenizer),
+        num_labels=1,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    network = AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
+    with torch.no_grad():  # rewards far enough apart that a difference shows
+        network.score.weight.normal_(std=1.0)
+    return RewardModel(network, SDPAAttention()).train()
+
+
+def make_datamodule(source, tokenizer, **changes):
+    settings = {
+        "layout": "shared",
+        "max_length": 200,
+        "too_long": "error",
+        "batch_size": 4,
+        "eval_batch_size": 2,
+        "row_tokens": 128,
+        "micro_tokens": 256,
+        "workers": 0,
+        "seed": 3,
+    }
+    return PreferenceDataModule(source, tokenizer, **settings | changes)
+
+
+def make_module(model, lr=1e-2, gradient_clip=1.0, loss=None, schedule=None, optimizer="AdamW"):
+    return RewardModule(
+        model,
+        loss or BradleyTerryLoss(),
+        partial(getattr(torch.optim, optimizer), lr=lr, weight_decay=0.01),
+        schedule or partial(warmup_linear, warmup=0.2, floor=0.0),
+        gradient_clip,
+    )
+
+
+class Watch(L.Callback):
+    """Keeps the pairs and the loss of each step and what was validated; ends the process where told to."""
+
+    def __init__(self, kill_after=None, sigterm_after=None):
+        self.kill_after, self.sigterm_after = kill_after, sigterm_after
+        self.steps, self.losses, self.rates, self.validations = [], [], [], []
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx):
+        self.steps.append([trainer.global_step, sorted(int(i) for part in batch for i in part.index_B)])
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+        self.losses.append(float(trainer.callback_metrics["train/loss"]))
+        if trainer.global_step == self.kill_after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if trainer.global_step == self.sigterm_after:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def on_validation_end(self, trainer, module):
+        self.validations.append([trainer.global_step, float(trainer.callback_metrics["val/loss"])])
+
+
+def make_trainer(directory, callbacks=(), every_n_steps=1, keep=99, **changes):
+    quiet()
+    settings = {
+        "max_epochs": 1,
+        "accelerator": "cpu",
+        "devices": 1,
+        "num_sanity_val_steps": 0,
+        "log_every_n_steps": 1,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "use_distributed_sampler": False,
+        "default_root_dir": str(directory),
+        "logger": MetricsCSV(str(Path(directory) / "metrics.csv")),
+    }
+    return L.Trainer(
+        callbacks=[*callbacks, StepSeed(5), StepCheckpoint(str(directory), every_n_steps, keep)],
+        **settings | changes,
+    )
+
+
+def fit(
+    directory,
+    *,
+    source=None,
+    model=None,
+    module=None,
+    data=None,
+    watch=None,
+    resume=None,
+    every_n_steps=1,
+    **trainer,
+):
+    """Train a tiny reward model; returns (trainer, module, what was watched)."""
+    watch = watch or Watch()
+    tokenizer = make_tokenizer()
+    module = make_module(make_model(tokenizer, **model or {}), **module or {})
+    datamodule = make_datamodule(Source(**source or {}), tokenizer, **data or {})
+    made = make_trainer(directory, [watch], every_n_steps=every_n_steps, **trainer)
+    made.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=False)
+    return made, module, watch
+
+
+def main(runs):
+    """Several runs one after the other, each leaving weights and what was watched in its directory."""
+    torch.set_num_threads(1)
+    for options in runs:
+        test = options.pop("test", False)
+        options["watch"] = Watch(**options.pop("watch", {}))
+        directory = Path(options["directory"])
+        trainer, module, watch = fit(**options)
+        if test:
+            trainer.test(module, datamodule=trainer.datamodule, verbose=False)
+        if trainer.is_global_zero:
+            torch.save(module.state_dict(), directory / "weights.pt")
+            seen = {name: getattr(watch, name) for name in ("steps", "losses", "rates", "validations")}
+            if test:
+                seen["test_index"] = module.test_rewards.index.tolist()
+                seen["results"] = module.results()
+            (directory / "watched.json").write_text(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))
