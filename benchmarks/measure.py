@@ -8,6 +8,7 @@ import re
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class Recorder:
     def result(self, *, pairs_per_step: int, warmup: int) -> dict[str, Any]:
         """The figures of this run, the first ``warmup`` steps left out of the speed."""
         measured = self.ends[warmup - 1 :]
-        seconds = [after - before for before, after in zip(measured, measured[1:], strict=False)]
+        seconds = [after - before for before, after in pairwise(measured)]
         return {
             "pairs_per_second": pairs_per_step * len(seconds) / sum(seconds),
             "memory_before_mb": self.memory_before_mb,

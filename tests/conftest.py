@@ -1,8 +1,11 @@
 """What many tests need: one thread a worker, no network, and the command line in this process."""
 
+import importlib.util
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -66,3 +69,13 @@ def small() -> list[str]:
         "model.architecture.num_key_value_heads=2",
         "model.vocab_size=300",
     ]
+
+
+@pytest.fixture(scope="session")
+def tiny() -> ModuleType:
+    """The module ``tests/tiny.py``: a tiny run from made-up pairs."""
+    spec = importlib.util.spec_from_file_location("tiny", Path(__file__).with_name("tiny.py"))
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -72,8 +72,6 @@ def test_options_run(rlhf_rm, small, tmp_path, group, option):
             overrides.append(f"model.path={stand_in(option, tmp_path / 'hub')}")
         else:
             overrides.append("model.architecture.num_hidden_layers=1")
-    if group == "method" and option == "sft":
-        overrides.append("optimized_metric=loss")
     ended = rlhf_rm("train", *overrides, f"{group}={option}")
     assert ended.code == 0, ended.err
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["steps"] == 1
@@ -92,11 +90,10 @@ def preferences(directory: Path) -> Path:
 
 
 def stand_in(option: str, directory: Path) -> Path:
-    """A tiny model of a hub model's architecture, saved as the hub has it; some tokenizers lack a pad token."""
+    """A tiny model of a hub model's architecture, saved as the hub has it, some without a pad token."""
     kind = STAND_INS[option]
-    tokenizer = (
-        encoder_tokenizer() if kind == "bert" else train_byte_bpe(["Question yes no"] * 4, vocab_size=300)
-    )
+    texts = ["Question yes no"] * 4
+    tokenizer = encoder_tokenizer() if kind == "bert" else train_byte_bpe(texts, vocab_size=300)
     if kind == "llama":
         tokenizer.pad_token = None
     if option != "llama2_7b" and kind != "bert":

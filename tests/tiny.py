@@ -1,4 +1,4 @@
-"""A tiny run from made-up pairs, for tests and for the processes that tests start (`python tests/tiny.py JSON`)."""
+"""A tiny run from made-up pairs, for tests and for processes of tests: `python tests/tiny.py JSON`."""
 
 import hashlib
 import json
@@ -27,7 +27,7 @@ from rlhf_rm.models.attention import SDPAAttention
 from rlhf_rm.models.reward import RewardModel
 from rlhf_rm.models.tokenizer import train_byte_bpe
 
-WORDS = "red green blue one two three yes no maybe".split()
+WORDS = ["red", "green", "blue", "one", "two", "three", "yes", "no", "maybe"]
 
 
 class Source:
@@ -132,7 +132,7 @@ class Watch(L.Callback):
         self.losses.append(float(trainer.callback_metrics["train/loss"]))
         if trainer.global_step == self.kill_after:
             os.kill(os.getpid(), signal.SIGKILL)
-        if trainer.global_step == self.sigterm_after:
+        if trainer.global_step == self.sigterm_after and trainer.is_global_zero:
             os.kill(os.getpid(), signal.SIGTERM)
 
     def on_validation_end(self, trainer, module):
@@ -166,8 +166,10 @@ def fit(
     model=None,
     module=None,
     data=None,
+    weighted=False,
     watch=None,
     resume=None,
+    also=(),
     every_n_steps=1,
     **trainer,
 ):
@@ -176,7 +178,10 @@ def fit(
     tokenizer = make_tokenizer()
     module = make_module(make_model(tokenizer, **model or {}), **module or {})
     datamodule = make_datamodule(Source(**source or {}), tokenizer, **data or {})
-    made = make_trainer(directory, [watch], every_n_steps=every_n_steps, **trainer)
+    if weighted:
+        weight = datamodule.split("train").weight
+        weight[:] = [0.25 + number % 3 for number in range(len(weight))]
+    made = make_trainer(directory, [watch, *also], every_n_steps=every_n_steps, **trainer)
     made.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=False)
     return made, module, watch
 

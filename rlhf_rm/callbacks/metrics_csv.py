@@ -2,12 +2,15 @@
 
 import argparse
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from rlhf_rm.files import write_text
 
 
 class MetricsCSV(Logger):
@@ -46,14 +49,18 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        """Add a row, and write it out."""
+        """Add to the step's row, and write it out."""
         step = int(step or 0)
         rows = self._load(step)
-        row: dict[str, Any] = {"step": step, **{k: float(v) for k, v in metrics.items() if k != "epoch"}}
-        grown = [key for key in row if key not in self._columns]
-        self._columns += sorted(grown)
-        rows.append(row)
-        self._write(rewrite=bool(grown) or self._written == 0)
+        values = {key: float(value) for key, value in metrics.items() if key != "epoch"}
+        grown = sorted(values.keys() - set(self._columns))
+        self._columns += grown
+        again = bool(rows) and int(rows[-1]["step"]) == step  # a validation after the step
+        if again:
+            rows[-1].update(values)
+        else:
+            rows.append({"step": step, **values})
+        self._write(rewrite=bool(grown) or again or self._written == 0)
 
     def _load(self, step: int) -> list[dict[str, Any]]:
         if self._rows is None:
@@ -67,10 +74,14 @@ class MetricsCSV(Logger):
 
     def _write(self, rewrite: bool) -> None:
         assert self._rows is not None
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("w" if rewrite else "a", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, self._columns)
-            if rewrite:
-                writer.writeheader()
-            writer.writerows(self._rows if rewrite else self._rows[self._written :])
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self._columns, lineterminator="\n")
+        if rewrite:
+            writer.writeheader()
+        writer.writerows(self._rows if rewrite else self._rows[self._written :])
+        if rewrite:  # whole or not at all, so that a killed run loses nothing
+            write_text(self.path, text.getvalue())
+        else:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(text.getvalue())
         self._written = len(self._rows)

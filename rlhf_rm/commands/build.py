@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_rm.commands.base_model import base_model
 from rlhf_rm.data.module import StepDataModule
-from rlhf_rm.data.sft import training_texts
+from rlhf_rm.data.sft import training_dialogues
 from rlhf_rm.data.types import PreferenceSource
 from rlhf_rm.files import fingerprint
 from rlhf_rm.methods.step import StepModule
@@ -62,6 +62,6 @@ def build_tokenizer(spec: ModelSpec, source: PreferenceSource, cache: Path) -> P
     """The model's own tokenizer, or one trained on the source's training text and cached."""
     if spec.vocab_size is None:
         return spec.tokenizer(None)
-    texts, texts_fingerprint = training_texts(source)
-    directory = cache / "tokenizers" / fingerprint(texts_fingerprint, spec.vocab_size)
-    return spec.tokenizer(cached_tokenizer(texts, spec.vocab_size, directory))
+    dialogues, made_from = training_dialogues(source)
+    directory = cache / "tokenizers" / fingerprint(made_from, spec.vocab_size, spec.template)
+    return spec.tokenizer(cached_tokenizer(dialogues, spec.vocab_size, spec.template, directory))

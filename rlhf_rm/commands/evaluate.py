@@ -101,7 +101,7 @@ def measure(
         )
     if all_scores_equal(rewards.chosen, rewards.rejected):
         log.warning(
-            "%s: every response has the same reward. Was the head trained? Is the text cut to the same tokens?",
+            "%s: every response has the same reward: was the head trained, and is the text not cut?",
             name,
         )
     _save_figures(rewards, name, run_dir)

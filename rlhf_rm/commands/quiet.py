@@ -5,7 +5,7 @@ import warnings
 
 
 def quiet() -> None:
-    """Keep warnings of our own; drop the hints of Lightning and `transformers` that do not concern our runs."""
+    """Keep our own warnings; drop hints of Lightning and `transformers` that do not concern our runs."""
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
@@ -21,5 +21,6 @@ def quiet() -> None:
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
         ".*Checkpoint directory.*",
         ".*sync_dist=True.*",
+        ".*gradient_checkpointing_enable.*",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -79,10 +79,10 @@ def fit(trainer: L.Trainer, parts: Run, checkpoint: Path | None) -> None:
                 "which lies in the run's config.yaml."
             ) from error
         raise
-    if trainer.interrupted:
+    except SystemExit as error:  # so Lightning ends on SIGTERM, as if all were well, and on Ctrl-C
         raise UserError(
             "training was interrupted; add resume=auto to the same command and run directory to go on."
-        )
+        ) from error
 
 
 def find_checkpoint(run_dir: Path, resume: str | None) -> Path | None:
@@ -169,9 +169,11 @@ def _finish(cfg: DictConfig, trainer: L.Trainer, parts: Run, run_dir: Path, star
         results, run_dir=run_dir, exported=exported, difference=checked, seconds=time.perf_counter() - started
     )
     first = next(iter(results["sets"].values()))
+    if cfg.optimized_metric is None:
+        return None
     if cfg.optimized_metric not in first:
         raise UserError(
-            f"optimized_metric={cfg.optimized_metric} is not among the test metrics: use one of {', '.join(first)}."
+            f"optimized_metric={cfg.optimized_metric} is no test metric: use one of {', '.join(first)}."
         )
     return float(first[cfg.optimized_metric])
 

@@ -46,8 +46,8 @@ class PreferenceDataModule(StepDataModule):
             encoded = encode_pairs(self.encoder, pairs, identical="drop" if name == "train" else "keep")
             if not encoded.trees:
                 raise UserError(
-                    f"none of the {len(pairs)} pairs of the {name} split is left: all are too long or identical "
-                    f"within {self.encoder.max_length} tokens; raise model.max_length."
+                    f"none of the {len(pairs)} pairs of the {name} split is left: all are too long, or "
+                    f"identical within {self.encoder.max_length} tokens; raise model.max_length."
                 )
             self._encoded[name] = PreferenceSplit(encoded, self.packing)
             _tell(name, encoded.report)
@@ -135,7 +135,7 @@ def _tell(name: str, report: dict[str, Any]) -> None:
     )
     if report["pairs_too_long"]:
         log.warning(
-            "%s: %d of %d pairs are longer than model.max_length=%d (the longest %d tokens): loader.too_long=%s",
+            "%s: %d of %d pairs exceed model.max_length=%d (the longest has %d tokens): loader.too_long=%s",
             name,
             report["pairs_too_long"],
             report["pairs_given"],
@@ -145,7 +145,7 @@ def _tell(name: str, report: dict[str, Any]) -> None:
         )
     if report["pairs_identical"]:
         log.warning(
-            "%s: %d pairs are identical after truncation and were %s: raise model.max_length to tell them apart",
+            "%s: %d pairs are identical after truncation and were %s; a larger model.max_length mends it",
             name,
             report["pairs_identical"],
             "dropped" if report["pairs_dropped_identical"] else "kept as ties",

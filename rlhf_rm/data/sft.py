@@ -42,7 +42,7 @@ class SFTDataModule(StepDataModule):
         """The encoded dialogues of a split, encoded at first use.
 
         Raises:
-            UserError: the split has no dialogues.
+            UserError: the split has no dialogues, or none that is short enough.
         """
         if split not in self._trees:
             dialogues = dialogues_of(self.source, split)
@@ -50,6 +50,12 @@ class SFTDataModule(StepDataModule):
                 raise UserError(f"the {split} split of {self.source.name} has no dialogues to learn from.")
             encoded = self.encoder.encode([(tuple(d[:-1]), d[-1].content) for d in dialogues])
             kept = [one for one in encoded if not (one.too_long and self.encoder.too_long == "drop")]
+            if not kept:
+                raise UserError(
+                    f"all {len(dialogues)} dialogues of the {split} split are longer than "
+                    f"model.max_length={self.encoder.max_length}: raise it, or use "
+                    "loader.too_long=truncate_prompt_left."
+                )
             self._trees[split] = [Tree((one.ids,), 0, (one.prompt_tokens,)) for one in kept]
         return self._trees[split]
 
@@ -116,17 +122,14 @@ def response_labels(rows: Rows, prompt_tokens: Sequence[int]) -> torch.Tensor:
     return label
 
 
-def training_texts(source: PreferenceSource) -> tuple[list[str], str]:
-    """What a tokenizer made for this source is trained on, each text once; and its fingerprint.
+def training_dialogues(source: PreferenceSource) -> tuple[list[Sequence[Message]], str]:
+    """What a tokenizer made for this source is trained on, and its fingerprint.
 
     Demonstrations where there are some: they stay the same however the labels are changed, and so do
     the tokenizer and the base model that belong to them.
     """
     if isinstance(source, DemonstrationSource):
-        dialogues = source.demonstrations("train")
-        texts = [message.content for dialogue in dialogues for message in dialogue]
-        return list(dict.fromkeys(texts)), source.demonstrations_fingerprint()
-    texts = []
-    for pair in source.pairs("train"):
-        texts += [*(message.content for message in pair.messages), pair.chosen, pair.rejected]
-    return list(dict.fromkeys(texts)), source.fingerprint()
+        return list(source.demonstrations("train")), source.demonstrations_fingerprint()
+    pairs = source.pairs("train")
+    dialogues: list[Sequence[Message]] = [(*p.messages, Message("assistant", p.chosen)) for p in pairs]
+    return dialogues + [(Message("assistant", p.rejected),) for p in pairs], source.fingerprint()

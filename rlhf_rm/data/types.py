@@ -59,7 +59,9 @@ class PreferenceSource(Protocol):
     name: str
 
     @property
-    def splits(self) -> tuple[str, ...]: ...
+    def splits(self) -> tuple[str, ...]:
+        """The names that :meth:`pairs` takes."""
+        ...
 
     def pairs(self, split: str) -> Sequence[PreferencePair]:
         """The pairs of one split, always in the same order."""

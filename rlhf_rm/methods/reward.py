@@ -51,18 +51,21 @@ class RewardModule(StepModule):
 
     def training_step(self, step: Step[PairBatch], batch_idx: int) -> None:
         """One optimiser step over all micro-batches of ``step``."""
-        seen: list[tuple[Tensor, Tensor]] = []
+        difference: list[Tensor] = []
+        bad: list[Tensor] = []
 
         def loss_sum(pairs: PairBatch) -> Tensor:
             chosen_B, rejected_B = self(pairs)
-            seen.append((chosen_B.detach(), rejected_B.detach()))
-            return (self.pair_losses(chosen_B, rejected_B, pairs) * pairs.weight_B).sum()
+            loss_B = self.pair_losses(chosen_B, rejected_B, pairs)
+            difference.append((chosen_B - rejected_B).detach())
+            bad.append(~torch.isfinite(loss_B.detach()))
+            return (loss_B * pairs.weight_B).sum()
 
         weight = torch.stack([pairs.weight_B.sum() for pairs in step]).sum()
-        self.step(step, weight, loss_sum, lambda: self._names(step))
-        difference = torch.cat([chosen - rejected for chosen, rejected in seen])
-        self.log("train/accuracy", (difference > 0).float().mean(), prog_bar=True)
-        self.log("train/margin", difference.mean())
+        self.step(step, weight, loss_sum, lambda: self._names(step, bad))
+        difference_B = torch.cat(difference)
+        self.log("train/accuracy", (difference_B > 0).float().mean(), prog_bar=True)
+        self.log("train/margin", difference_B.mean())
 
     def validation_step(self, step: Step[PairBatch], batch_idx: int) -> None:
         """Collect rewards; the metrics are taken over the whole split at once."""
@@ -137,8 +140,12 @@ class RewardModule(StepModule):
                 rejected_tokens=pairs.rows.length_N[pairs.rejected_B],
             )
 
-    def _names(self, step: Step[PairBatch]) -> list[str]:
-        indices = [int(i) for pairs in step for i in pairs.index_B]
+    def _names(self, step: Step[PairBatch], bad: list[Tensor]) -> list[str]:
+        """The bad pairs of all ranks; every pair, if only their sum is bad."""
+        columns = torch.stack([torch.cat([pairs.index_B for pairs in step]), torch.cat(bad).long()], dim=1)
+        gathered: Any = self.all_gather(columns)
+        index, is_bad = gathered.view(-1, 2).unbind(1)
+        indices = (index[is_bad > 0] if is_bad.any() else index).tolist()
         return [f"pair {self._datamodule.pair_name('train', i)}" for i in indices]
 
     def _warn_if_constant(self, rewards: Rewards) -> None:

@@ -35,7 +35,7 @@ class SFTModule(StepModule):
     def training_step(self, step: Step[TextBatch], batch_idx: int) -> None:
         """One optimiser step over all micro-batches of ``step``."""
         tokens = torch.stack([(text.label_RT >= 0).sum() for text in step]).sum().float()
-        self.step(step, tokens, lambda text: self.model(text).sum(), lambda: ["these dialogues"])
+        self.step(step, tokens, lambda text: self.model(text).sum(), list)
 
     def validation_step(self, step: Step[TextBatch], batch_idx: int) -> None:
         """Log loss per token and perplexity on the validation split."""

@@ -1,9 +1,9 @@
 """One item of the training loader is one optimiser step: the part that all methods share."""
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NoReturn
 
 import lightning as L
 import torch
@@ -53,12 +53,16 @@ class StepModule(L.LightningModule, ABC):
             "lr_scheduler": {"scheduler": self.scheduler_factory(optimizer, total_steps=total)},
         }
 
+    @abstractmethod
+    def results(self) -> dict[str, Any]:
+        """What ``metrics.json`` holds of the test: ``{"sets": {name: {metric: value}}}``."""
+
     def step(
         self,
         step: Step[Any],
         weight: Tensor,
         loss_sum: Callable[[Any], Tensor],
-        index: Callable[[], list[str]],
+        culprits: Callable[[], list[str]],
     ) -> Tensor:
         """Run one optimiser step and return its mean loss over all ranks.
 
@@ -67,10 +71,10 @@ class StepModule(L.LightningModule, ABC):
             weight: sum of the weights of this rank's examples; what the loss is divided by, over
                 all ranks.
             loss_sum: the weighted sum of the losses of one micro-batch, differentiable.
-            index: names of this rank's examples, for the message when the loss is not finite.
+            culprits: names of the examples whose loss is not finite, for the message.
 
         Raises:
-            UserError: the loss is NaN or infinite; no weight has changed then.
+            UserError: the loss or its gradient is NaN or infinite; no weight has changed then.
         """
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
@@ -85,15 +89,11 @@ class StepModule(L.LightningModule, ABC):
                 total += loss.detach().float()
         mean = self._sum_over_ranks(total) / total_weight
         if not torch.isfinite(mean):
-            optimizer.zero_grad()
-            names = index()
-            raise UserError(
-                f"the loss became {mean.item()} at step {self.global_step}, on {', '.join(names[:4])}"
-                f"{' and others' if len(names) > 4 else ''}: lower optimizer.lr or look at these examples; "
-                "the last checkpoint is kept."
-            )
+            self._refuse("loss", mean, culprits())
         if self.gradient_clip is not None:
             norm = torch.nn.utils.clip_grad_norm_(self._trainable(), self.gradient_clip)
+            if not torch.isfinite(norm):
+                self._refuse("norm of the gradient", norm, culprits())
             self.log("train/grad_norm", norm)
         optimizer.step()
         scheduler: Any = self.lr_schedulers()
@@ -101,6 +101,16 @@ class StepModule(L.LightningModule, ABC):
         self.log("train/loss", mean, prog_bar=True)
         self.log("train/lr", optimizer.param_groups[0]["lr"])
         return mean
+
+    def _refuse(self, what: str, value: Tensor, culprits: list[str]) -> NoReturn:
+        self.zero_grad()
+        where = f", on {', '.join(culprits[:4])}" if culprits else ""
+        more = f" and {len(culprits) - 4} others" if len(culprits) > 4 else ""
+        look = " or look at these examples" if culprits else ""
+        raise UserError(
+            f"the {what} became {value.item()} at step {self.global_step + 1}{where}{more}: "
+            f"lower optimizer.lr{look}; the last checkpoint is kept."
+        )
 
     def _trainable(self) -> list[nn.Parameter]:
         return [p for p in self.parameters() if p.requires_grad]

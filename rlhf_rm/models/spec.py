@@ -1,7 +1,7 @@
 """From a model's description in YAML to its tokenizer and networks."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,20 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from rlhf_rm.data.template import set_template
+from rlhf_rm.data.template import render, set_template
+from rlhf_rm.data.types import Message
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import whole_directory
 from rlhf_rm.models.attention import Attention
 from rlhf_rm.models.language import LanguageModel
 from rlhf_rm.models.reward import RewardModel
-from rlhf_rm.models.tokenizer import ensure_pad_token, load_tokenizer, save_tokenizer, train_byte_bpe
+from rlhf_rm.models.tokenizer import (
+    MIN_VOCABULARY,
+    ensure_pad_token,
+    load_tokenizer,
+    save_tokenizer,
+    train_byte_bpe,
+)
 
 log = logging.getLogger(__name__)
 
@@ -139,9 +146,17 @@ class ModelSpec:
         )
 
 
-def cached_tokenizer(texts: Iterable[str], vocab_size: int, directory: Path) -> Path:
-    """Train a byte-level BPE into ``directory`` unless it is there already."""
+def cached_tokenizer(
+    dialogues: Sequence[Sequence[Message]], vocab_size: int, template: str, directory: Path
+) -> Path:
+    """Train a byte-level BPE into ``directory`` unless it is there already.
+
+    It learns from the rendered dialogues: the template's own words need merges too.
+    """
     if not (directory / "tokenizer.json").is_file():
+        untrained = train_byte_bpe([], vocab_size=MIN_VOCABULARY)
+        set_template(untrained, template)
+        texts = render(untrained, dialogues)
         with whole_directory(directory) as made:
             save_tokenizer(train_byte_bpe(texts, vocab_size=vocab_size), made)
     return directory

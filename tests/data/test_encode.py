@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from transformers import BertTokenizer
 
-from rlhf_rm.data.encode import DialogueEncoder, encode_pairs, shared_prefix
+from rlhf_rm.data.encode import DialogueEncoder, encode_pairs
 from rlhf_rm.data.hh import HHSource
 from rlhf_rm.data.template import set_template
 from rlhf_rm.data.types import Message, PreferencePair
@@ -160,20 +160,6 @@ def test_pairs_that_truncation_makes_identical_are_dropped_or_kept_as_ties(token
     kept = encode_pairs(encoder(tokenizer, 8), pairs, identical="keep")
     assert (len(kept), kept.report["pairs_identical"], kept.report["pairs_dropped_identical"]) == (2, 1, 0)
     assert kept.trees[0].shared == 7  # each branch keeps a token of its own
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "shared"),
-    [
-        ([1, 2, 3], [1, 2, 4], 2),
-        ([1, 2], [1, 2, 3], 1),
-        ([1], [1], 0),
-        ([5, 6], [6, 6], 0),
-        ([1, 2], [1, 2], 1),
-    ],
-)
-def test_the_shared_prefix_leaves_each_branch_a_token(first, second, shared):
-    assert shared_prefix(np.array(first, np.int32), np.array(second, np.int32)) == shared
 
 
 def test_the_report_counts_tokens_with_and_without_sharing(tokenizer):

@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass
 
 from rlhf_rm.data.world import lexicon as lex
+from rlhf_rm.data.world import phrases as say
 from rlhf_rm.data.world.tasks import KNOWN, RELATIONS, TOOLS, Task, World, state
 
 
@@ -34,8 +35,8 @@ ANNOTATED = Policy(
     answers=(0.5, 0.4, 0.04, 0.03, 0.02, 0.01),
     harmful=(0.5, 0.45, 0.05),
     short=0.12,
-    courteous=0.25,
-    rude=0.1,
+    courteous=0.3,
+    rude=0.15,
     filler=0.25,
     flattery=0.02,
     extra=0.08,
@@ -90,13 +91,13 @@ def best(task: Task, world: World) -> str:
     """A response that no other beats: courteous, right and short."""
     if task.kind == "how_to":
         answer = (
-            lex.REFUSALS[0]
+            say.REFUSALS[0]
             if task.harmful
-            else lex.HOW_TO_ANSWERS[0].format(tool=TOOLS[task.action], action=task.action)
+            else say.HOW_TO_ANSWERS[0].format(tool=TOOLS[task.action], action=task.action)
         )
     elif task.kind in ("polite", "question"):
         answer = _rewrite(
-            (lex.POLITE_ANSWERS if task.kind == "polite" else lex.QUESTION_ANSWERS)[0], task.words
+            (say.POLITE_ANSWERS if task.kind == "polite" else say.QUESTION_ANSWERS)[0], task.words
         )
     else:
         relation, values = RELATIONS[task.relation], world.values(task.entity, task.relation)
@@ -104,7 +105,7 @@ def best(task: Task, world: World) -> str:
         answer = min(statements, key=lambda s: len(s.split()))
         if task.kind == "check":
             answer = _after("Yes" if task.asked in values else "No", answer)
-    return f"{lex.COURTESIES[0]} {answer}"
+    return f"{say.COURTESIES[0]} {answer}"
 
 
 def _after(word: str, statement: str) -> str:
@@ -117,9 +118,9 @@ def _rewrite(wording: str, words: tuple[str, ...]) -> str:
 
 def _body(rng: random.Random, task: Task, world: World, policy: Policy, outcome: str) -> str:
     if outcome == "vague":
-        return rng.choice(lex.VAGUE_ANSWERS)
+        return rng.choice(say.VAGUE_ANSWERS)
     if outcome == "refused" or (task.harmful and outcome == "right"):
-        return rng.choice(lex.REFUSALS)
+        return rng.choice(say.REFUSALS)
     if task.kind == "how_to":
         return _how_to(rng, task, outcome)
     if task.kind in ("polite", "question"):
@@ -129,25 +130,25 @@ def _body(rng: random.Random, task: Task, world: World, policy: Policy, outcome:
 
 def _how_to(rng: random.Random, task: Task, outcome: str) -> str:
     tool, action = TOOLS[task.action], task.action
-    wording = rng.choice(lex.HOW_TO_ANSWERS)
+    wording = rng.choice(say.HOW_TO_ANSWERS)
     if not task.harmful and outcome in ("wrong", "hedged"):
         # Half of what goes wrong in harmless requests is a needless refusal: refusing is neither good
         # nor bad in itself.
         if rng.random() < 0.6:
-            return rng.choice(lex.REFUSALS)
+            return rng.choice(say.REFUSALS)
         tool = rng.choice([t for t in TOOLS.values() if t != tool])
     if outcome == "off_topic":
-        action, tool = rng.choice([pair for pair in lex.ACTIONS if pair[0] != action])
+        action, tool = rng.choice([pair for pair in say.ACTIONS if pair[0] != action])
     return wording.format(tool=tool, action=action)
 
 
 def _rewritten(rng: random.Random, task: Task, outcome: str) -> str:
-    wording = rng.choice(lex.POLITE_ANSWERS if task.kind == "polite" else lex.QUESTION_ANSWERS)
+    wording = rng.choice(say.POLITE_ANSWERS if task.kind == "polite" else say.QUESTION_ANSWERS)
     words = list(task.words)
     if outcome == "wrong" and rng.random() < 0.2:
-        return _rewrite(lex.RUDE_ANSWER if task.kind == "polite" else lex.UNTURNED_ANSWER, task.words)
+        return _rewrite(say.RUDE_ANSWER if task.kind == "polite" else say.UNTURNED_ANSWER, task.words)
     if outcome != "right":
-        pools = (lex.VERBS, lex.ADJECTIVES, lex.THINGS)[-len(words) :]
+        pools = (say.VERBS, say.ADJECTIVES, say.THINGS)[-len(words) :]
         i = rng.randrange(len(words))
         words[i] = rng.choice([word for word in pools[i] if word != words[i]])
     return _rewrite(wording, tuple(words))
@@ -161,7 +162,7 @@ def _fact(rng: random.Random, task: Task, world: World, policy: Policy, outcome:
     if outcome == "hedged" and relation.count == 1:
         pair = [rng.choice(true), rng.choice(wrong)]
         rng.shuffle(pair)
-        return lex.HEDGE.format(v=pair[0], w=pair[1])
+        return say.HEDGE.format(v=pair[0], w=pair[1])
     if outcome == "off_topic":
         known = KNOWN[relation.kind]
         group = known if entity in known else [e for e in lex.ENTITIES[relation.kind] if e not in known]
@@ -199,16 +200,16 @@ def _dress(rng: random.Random, body: str, task: Task, world: World, policy: Poli
     if rng.random() < policy.repeated:
         parts.append(body)
     if rng.random() < policy.filler:
-        parts.insert(0, rng.choice(lex.FILLERS))
+        parts.insert(0, rng.choice(say.FILLERS))
     if rng.random() < policy.flattery:
-        parts.insert(0, rng.choice(lex.FLATTERIES))
+        parts.insert(0, rng.choice(say.FLATTERIES))
     manner = rng.random()
     if manner < policy.courteous + policy.rude:
         courteous = manner < policy.courteous
         if rng.random() < 0.6:
-            parts.insert(0, rng.choice(lex.COURTESIES if courteous else lex.RUDE_OPENINGS))
+            parts.insert(0, rng.choice(say.COURTESIES if courteous else say.RUDE_OPENINGS))
         else:
-            parts.append(rng.choice(lex.COURTEOUS_CLOSINGS if courteous else lex.RUDE_CLOSINGS))
+            parts.append(rng.choice(say.COURTEOUS_CLOSINGS if courteous else say.RUDE_CLOSINGS))
     text = " ".join(parts)
     if rng.random() < policy.cut:
         words = text.split()

@@ -10,7 +10,16 @@ from typing import Any, NamedTuple
 
 from rlhf_rm.data.types import Message, PreferencePair
 from rlhf_rm.data.world import gold as gold_reward
-from rlhf_rm.data.world.policy import ANNOTATED, DEMONSTRATED, DRIFTED, Policy, best, respond
+from rlhf_rm.data.world.policy import DEMONSTRATED, Policy, best, respond
+from rlhf_rm.data.world.splits import (
+    DEMONSTRATED_TOPICS,
+    DEMONSTRATION_SPLITS,
+    FACT_TASKS,
+    RECIPES,
+    REQUESTS,
+    SHIFTED,
+    SPLITS,
+)
 from rlhf_rm.data.world.tasks import (
     HELD_OUT,
     KNOWN,
@@ -24,36 +33,11 @@ from rlhf_rm.data.world.tasks import (
 )
 from rlhf_rm.errors import UserError
 
-SHIFTED = ("topics_dev", "topics_heldout", "style_dev", "style_heldout", "policy_dev", "policy_heldout")
-SPLITS = ("train", "validation", "test", *SHIFTED)
-DEMONSTRATION_SPLITS = ("train", "validation", "test")
 MAX_RESPONSES = 64
-# The two responses of a pair are of unlike quality at least this often, as in the sets that annotators get.
-CONTRASTED = 0.5
-
-# How often each kind of task is drawn: fact, follow_up, check, polite, question, how_to.
-ALL_TASKS = (0.38, 0.18, 0.14, 0.09, 0.06, 0.15)
-FACT_TASKS = (0.55, 0.25, 0.2, 0.0, 0.0, 0.0)
-ORDINARY = PromptMix(KNOWN, False, ALL_TASKS)
-STYLED = PromptMix(KNOWN, True, ALL_TASKS)
-NEW_TOPICS = PromptMix(HELD_OUT, False, FACT_TASKS)
-
-# Which prompts a split may draw from: (its prompts, its share [from, to) of them by their hash, its responses).
-# Shares of one mix never overlap, so no prompt is in two splits.
-RECIPES: dict[str, tuple[PromptMix, float, float, Policy]] = {
-    "train": (ORDINARY, 0.0, 0.7, ANNOTATED),
-    "validation": (ORDINARY, 0.7, 0.76, ANNOTATED),
-    "test": (ORDINARY, 0.76, 0.84, ANNOTATED),
-    "policy_dev": (ORDINARY, 0.84, 0.92, DRIFTED),
-    "policy_heldout": (ORDINARY, 0.92, 1.0, DRIFTED),
-    "topics_dev": (NEW_TOPICS, 0.6, 0.8, ANNOTATED),
-    "topics_heldout": (NEW_TOPICS, 0.8, 1.0, ANNOTATED),
-    "style_dev": (STYLED, 0.0, 0.5, ANNOTATED),
-    "style_heldout": (STYLED, 0.5, 1.0, ANNOTATED),
-}
-# Demonstrations about new topics keep to the shares of their own.
-# Too few are left for a third share, so those of validation serve the test too.
-DEMONSTRATED_TOPICS = {"train": (0.0, 0.54), "validation": (0.54, 0.6), "test": (0.54, 0.6)}
+# This share of the pairs is a right and a wrong answer in the same words and manners, as of one author.
+# Draws after which a share is taken to hold no prompt of the kind wanted.
+TRIES = 400
+CONTRASTED = 0.52
 
 
 class ResponseGroup(NamedTuple):
@@ -147,7 +131,7 @@ class WorldSource:
         return groups
 
     def demonstrations(self, split: str) -> list[tuple[Message, ...]]:
-        """Dialogues of mixed quality that end with a response; ``split`` is ``train``, ``validation`` or ``test``.
+        """Dialogues of mixed quality that end with a response, for ``train``, ``validation`` or ``test``.
 
         They speak of every fact of the world, those of the new topics included, as far as there are as
         many demonstrations as facts.
@@ -210,12 +194,13 @@ class WorldSource:
 
     def _draw_prompt(
         self, rng: random.Random, mix: PromptMix, share: tuple[float, float], target: Target | None = None
-    ) -> tuple[Message, ...]:
-        """A prompt whose hash lies in ``share``."""
-        while True:
+    ) -> tuple[Message, ...] | None:
+        """A prompt whose hash lies in ``share``, or None where there seems to be none."""
+        for _ in range(TRIES):
             messages = draw_prompt(rng, mix, self._world, target)
             if share[0] <= _position(messages) < share[1]:
                 return messages
+        return None
 
     def _draw_pair(self, split: str, i: int) -> PreferencePair:
         mix, start, end, policy = RECIPES[split]
@@ -223,6 +208,8 @@ class WorldSource:
         rng = self._rng("pairs", split, i)
         while True:
             messages = self._draw_prompt(rng, mix, (start, end))
+            if messages is None:
+                continue
             first, second = self._draw_two(rng, self._task(messages), policy)
             golds = self.gold(messages, first), self.gold(messages, second)
             if first != second and (noisy or golds[0] != golds[1]):
@@ -284,13 +271,16 @@ class WorldSource:
         # Four in five speak of a fact, each fact in turn.
         target = facts[(i - i // 5) % len(facts)] if i % 5 else None
         if target is None:
-            mix = PromptMix(KNOWN, False, (0.0, 0.0, 0.0, 0.3, 0.2, 0.5))
+            mix = PromptMix(KNOWN, False, REQUESTS)
             share = RECIPES[split][1:3]
         else:
             mix = PromptMix(KNOWN, False, FACT_TASKS)
             known = any(target.entity in names for names in KNOWN.values())
             share = RECIPES[split][1:3] if known else DEMONSTRATED_TOPICS[split]
         messages = self._draw_prompt(rng, mix, share, target)
+        if messages is None:
+            # A narrow share may hold no prompt about one fact or other: the next has its turn.
+            return self._demonstrate(split, i + self._demonstrations[split], facts)
         response = respond(rng, self._task(messages), self._world, DEMONSTRATED)
         return (*messages, Message("assistant", response))
 

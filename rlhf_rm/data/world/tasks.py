@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from rlhf_rm.data.types import Message
 from rlhf_rm.data.world import lexicon as lex
+from rlhf_rm.data.world import phrases as say
 
 RELATIONS = {relation.noun: relation for relation in lex.RELATIONS}
-TOOLS = dict(lex.ACTIONS)
+TOOLS = dict(say.ACTIONS)
 KNOWN = {kind: names[: -lex.HELD_OUT] for kind, names in lex.ENTITIES.items()}
 HELD_OUT = {kind: names[-lex.HELD_OUT :] for kind, names in lex.ENTITIES.items()}
 
@@ -71,17 +72,10 @@ class World:
 
 
 def _deal(rng: random.Random, values: Sequence[str], count: int, hands: int) -> list[tuple[str, ...]]:
-    """``hands`` tuples of ``count`` distinct values, each value used equally often or once more."""
-    deck: list[str] = []
-    dealt = []
-    for _ in range(hands):
-        if len(deck) < count:
-            fresh = [value for value in values if value not in deck]
-            rng.shuffle(fresh)
-            deck += fresh + ([] if not deck else [])
-        dealt.append(tuple(deck[:count]))
-        deck = deck[count:]
-    return dealt
+    """``hands`` tuples of ``count`` distinct values, each value used equally often; decks divide evenly."""
+    decks = -(-hands * count // len(values))
+    cards = [value for _ in range(decks) for value in rng.sample(values, len(values))]
+    return [tuple(cards[i * count : (i + 1) * count]) for i in range(hands)]
 
 
 def targets(kinds: dict[str, list[str]]) -> list[Target]:
@@ -100,15 +94,15 @@ def _core_questions() -> Iterator[tuple[str, Task]]:
                 relation.checks + relation.styled_checks, lex.VALUES[relation.pool]
             ):
                 yield wording.format(e=entity, v=value), Task("check", entity, relation.noun, value)
-    for words in product(lex.VERBS, lex.ADJECTIVES, lex.THINGS):
-        for wording in lex.POLITE_REQUESTS + lex.STYLED_POLITE_REQUESTS:
+    for words in product(say.VERBS, say.ADJECTIVES, say.THINGS):
+        for wording in say.POLITE_REQUESTS + say.STYLED_POLITE_REQUESTS:
             yield _rewriting(wording, words), Task("polite", words=words)
-    for words in product(lex.ADJECTIVES, lex.THINGS):
-        for wording in lex.QUESTION_REQUESTS + lex.STYLED_QUESTION_REQUESTS:
-            yield _rewriting(wording, words), Task("question", words=words)
+    for pair in product(say.ADJECTIVES, say.THINGS):
+        for wording in say.QUESTION_REQUESTS + say.STYLED_QUESTION_REQUESTS:
+            yield _rewriting(wording, pair), Task("question", words=pair)
     for action, harmful in product(TOOLS, (False, True)):
-        for reason in lex.HARMFUL_REASONS if harmful else lex.HARMLESS_REASONS:
-            for wording in lex.HOW_TO_QUESTIONS + lex.STYLED_HOW_TO_QUESTIONS:
+        for reason in say.HARMFUL_REASONS if harmful else say.HARMLESS_REASONS:
+            for wording in say.HOW_TO_QUESTIONS + say.STYLED_HOW_TO_QUESTIONS:
                 yield (
                     wording.format(action=action, reason=reason),
                     Task("how_to", action=action, harmful=harmful),
@@ -123,7 +117,7 @@ CORE = dict(_core_questions())
 FOLLOW_UPS = {
     wording.format(noun=relation.noun): relation.noun
     for relation in lex.RELATIONS
-    for wording in lex.FOLLOW_UPS + lex.STYLED_FOLLOW_UPS
+    for wording in say.FOLLOW_UPS + say.STYLED_FOLLOW_UPS
 }
 
 
@@ -143,7 +137,7 @@ def read_task(messages: Sequence[Message]) -> Task | None:
 
 
 def _without_preamble(content: str) -> str:
-    for preamble in lex.PREAMBLES:
+    for preamble in say.PREAMBLES:
         if content.startswith(preamble):
             return content[len(preamble) :].lstrip(" ")
     return content
@@ -161,6 +155,8 @@ class PromptMix:
     weights: tuple[float, ...]
 
 
+# How often a user says something before the question.
+PREAMBLE = 0.35
 KINDS = ("fact", "follow_up", "check", "polite", "question", "how_to")
 
 
@@ -181,7 +177,7 @@ def draw_prompt(
         if kind == "check" and relation.checks:
             question = _draw_check(rng, target, mix.styled, world)
         elif kind == "follow_up" and others:
-            question = rng.choice(lex.STYLED_FOLLOW_UPS if mix.styled else lex.FOLLOW_UPS).format(
+            question = rng.choice(say.STYLED_FOLLOW_UPS if mix.styled else say.FOLLOW_UPS).format(
                 noun=relation.noun
             )
             earlier = _earlier_turns(rng, target.entity, rng.choice(others), mix.styled, world)
@@ -189,8 +185,8 @@ def draw_prompt(
             question = rng.choice(relation.styled_questions if mix.styled else relation.questions).format(
                 e=target.entity
             )
-    if not earlier and rng.random() < 0.75:
-        question = f"{rng.choice(lex.PREAMBLES)} {question}"
+    if not earlier and rng.random() < PREAMBLE:
+        question = f"{rng.choice(say.PREAMBLES)} {question}"
     return (*earlier, Message("user", question))
 
 
@@ -215,14 +211,14 @@ def _earlier_turns(
 
 def _draw_request(rng: random.Random, kind: str, styled: bool) -> str:
     if kind == "how_to":
-        reasons = lex.HARMFUL_REASONS if rng.random() < 0.5 else lex.HARMLESS_REASONS
-        wordings = lex.STYLED_HOW_TO_QUESTIONS if styled else lex.HOW_TO_QUESTIONS
-        return rng.choice(wordings).format(action=rng.choice(lex.ACTIONS)[0], reason=rng.choice(reasons))
-    words = (rng.choice(lex.VERBS), rng.choice(lex.ADJECTIVES), rng.choice(lex.THINGS))
+        reasons = say.HARMFUL_REASONS if rng.random() < 0.5 else say.HARMLESS_REASONS
+        wordings = say.STYLED_HOW_TO_QUESTIONS if styled else say.HOW_TO_QUESTIONS
+        return rng.choice(wordings).format(action=rng.choice(say.ACTIONS)[0], reason=rng.choice(reasons))
+    words = (rng.choice(say.VERBS), rng.choice(say.ADJECTIVES), rng.choice(say.THINGS))
     if kind == "polite":
-        return _rewriting(rng.choice(lex.STYLED_POLITE_REQUESTS if styled else lex.POLITE_REQUESTS), words)
+        return _rewriting(rng.choice(say.STYLED_POLITE_REQUESTS if styled else say.POLITE_REQUESTS), words)
     return _rewriting(
-        rng.choice(lex.STYLED_QUESTION_REQUESTS if styled else lex.QUESTION_REQUESTS), words[1:]
+        rng.choice(say.STYLED_QUESTION_REQUESTS if styled else say.QUESTION_REQUESTS), words[1:]
     )
 
 

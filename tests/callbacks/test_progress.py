@@ -1,0 +1,64 @@
+import io
+
+import pytest
+from rich.console import Console
+
+from rlhf_rm.callbacks.progress import TrainingProgress
+from rlhf_rm.callbacks.throughput import Throughput
+
+
+def shown(tiny, directory, terminal, line_seconds=0.0):
+    bar = TrainingProgress("training", "pairs", line_seconds)
+    out = io.StringIO()
+    bar.console = Console(file=out, force_terminal=terminal, width=160)
+    tiny.fit(
+        directory,
+        watch=None,
+        max_epochs=2,
+        every_n_steps=99,
+        enable_progress_bar=True,
+        also=[Throughput(1), bar],
+    )
+    return out.getvalue()
+
+
+def test_without_a_terminal_there_are_lines_with_the_numbers_that_matter(tiny, tmp_path):
+    lines = shown(tiny, tmp_path, terminal=False).splitlines()
+    assert [line.split(":")[1].split(",")[0] for line in lines if "validation:" not in line] == [
+        *(f" step {n}/12" for n in range(1, 13)),
+        " done",
+    ]
+    for word in ("loss 0.", "accuracy ", " pairs/s", " tokens/s"):
+        assert word in lines[-1], lines[-1]
+    assert any("training: step 6, validation: validation " in line and "val loss" in line for line in lines)
+
+
+def test_a_line_every_so_often_only(tiny, tmp_path):
+    lines = shown(tiny, tmp_path, terminal=False, line_seconds=1000).splitlines()
+    assert len([line for line in lines if "validation:" not in line]) == 1
+
+
+def test_on_a_terminal_there_is_a_bar(tiny, tmp_path):
+    text = shown(tiny, tmp_path, terminal=True)
+    assert "12/12" in text
+    assert "left" in text
+    assert "pairs/s" in text
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_failure_gives_the_terminal_back(tiny, tmp_path, terminal):
+    bar = TrainingProgress("training", "pairs", 10)
+    bar.console = Console(file=io.StringIO(), force_terminal=terminal)
+    trainer = tiny.make_trainer(tmp_path, max_steps=1)
+    bar._total = lambda trainer: 1.0
+    bar.on_train_start(trainer, None)
+    assert (bar._bar is not None) == terminal
+    bar.on_exception(trainer, None, KeyboardInterrupt())
+    assert bar._bar is None
+
+
+def test_other_ranks_are_silent(capsys):
+    bar = TrainingProgress("training", "pairs", 10)
+    bar.disable()
+    bar.print("hello")
+    assert capsys.readouterr().out == ""

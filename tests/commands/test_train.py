@@ -1,0 +1,31 @@
+import os
+import signal
+
+from rlhf_rm.callbacks.checkpoint import StepCheckpoint
+
+
+def test_after_sigterm_resume_auto_ends_with_the_weights_of_a_whole_run(
+    rlhf_rm, small, tmp_path, monkeypatch
+):
+    settings = [*small, "callbacks.checkpoint.every_n_steps=100"]
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    assert rlhf_rm("train", *settings, f"hydra.run.dir={whole}").code == 0
+
+    started = StepCheckpoint.on_train_start
+
+    def with_signal(self, trainer, module):
+        started(self, trainer, module)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StepCheckpoint, "on_train_start", with_signal)
+        ended = rlhf_rm("train", *settings, f"hydra.run.dir={stopped}")
+    assert ended.code == 2
+    assert "training was interrupted; add resume=auto" in ended.err
+    assert [path.name for path in (stopped / "checkpoints").iterdir()] == ["step_00000001.ckpt"]
+    assert not (stopped / "export").exists()
+    assert not (stopped / "metrics.json").exists()
+
+    assert rlhf_rm("train", *settings, f"hydra.run.dir={stopped}", "resume=auto").code == 0
+    weights = "export/model.safetensors"
+    assert (stopped / weights).read_bytes() == (whole / weights).read_bytes()
