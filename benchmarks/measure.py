@@ -26,6 +26,7 @@ class Recorder:
         self.ends: list[float] = []
         self.losses: list[float] = []
         self.memory_before_mb = 0.0
+        self._began = (0.0, 0.0)
 
     def begin(self) -> None:
         """Just before the first step: what the process holds now is not the steps' doing."""
@@ -33,6 +34,7 @@ class Recorder:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
         CLEAR_REFS.write_text("5")  # the kernel's high-water mark starts again from here
         self.memory_before_mb = _status_mb("VmRSS")
+        self._began = (time.perf_counter(), _others_seconds())
 
     def end_step(self, loss: float) -> None:
         """A step is over, its optimiser's part included."""
@@ -42,6 +44,7 @@ class Recorder:
     def result(self, *, pairs_per_step: int, warmup: int) -> dict[str, Any]:
         """The figures of this run, the first ``warmup`` steps left out of the speed."""
         measured = self.ends[warmup - 1 :]
+        core_seconds = (time.perf_counter() - self._began[0]) * (os.cpu_count() or 1)
         seconds = [after - before for before, after in pairwise(measured)]
         return {
             "pairs_per_second": pairs_per_step * len(seconds) / sum(seconds),
@@ -50,6 +53,7 @@ class Recorder:
             "step_seconds": seconds,
             "losses": self.losses,
             "torch_threads": torch.get_num_threads(),
+            "cores_busy_with_other_work": (_others_seconds() - self._began[1]) / core_seconds,
         }
 
 
@@ -64,6 +68,15 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
     }
+
+
+def _others_seconds() -> float:
+    """Core-seconds that all processes but this one have used since the machine started."""
+    user, nice, system, _idle, _wait, interrupts, soft, stolen = map(
+        int, Path("/proc/stat").read_text().split()[1:9]
+    )
+    busy = user + nice + system + interrupts + soft + stolen
+    return busy / os.sysconf("SC_CLK_TCK") - time.process_time()
 
 
 def _processor() -> str:

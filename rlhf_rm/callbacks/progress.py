@@ -13,8 +13,8 @@ from rlhf_rm.callbacks.throughput import Throughput
 SHOWN = {
     "train/loss": "loss",
     "train/accuracy": "accuracy",
-    "val/accuracy": "validation",
-    "val/loss": "val loss",
+    "val/accuracy": "accuracy",
+    "val/loss": "loss",
 }
 
 
@@ -49,7 +49,7 @@ class TrainingProgress(ProgressBar):
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print a line above the bar."""
         if self._on:
-            self.console.print(*args, markup=False, highlight=False, **kwargs)
+            self.console.print(*args, markup=False, highlight=False, soft_wrap=True, **kwargs)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Show the bar."""

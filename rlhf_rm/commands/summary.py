@@ -24,7 +24,7 @@ def print_summary(
     """What a training run ends with."""
     rows = [
         (label, f"{results[key]:,.1f}")
-        for key, label in (("examples_per_second", "pairs/s"), ("tokens_per_second", "tokens/s"))
+        for key, label in (("examples_per_second", f"{results['unit']}/s"), ("tokens_per_second", "tokens/s"))
         if results[key]
     ]
     rows += [

@@ -158,6 +158,7 @@ def _finish(cfg: DictConfig, trainer: L.Trainer, parts: Run, run_dir: Path, star
         "steps": trainer.global_step,
         "epochs": trainer.current_epoch,
         "ranks": trainer.world_size,
+        "unit": parts.datamodule.unit,
         "examples_per_second": throughput.examples_per_second if throughput else None,
         "tokens_per_second": throughput.tokens_per_second if throughput else None,
         "data": parts.datamodule.report(),

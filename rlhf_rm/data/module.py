@@ -30,6 +30,8 @@ class StepDataModule(L.LightningDataModule, ABC):
         seed: of the shuffle.
     """
 
+    unit: str  # what one example is called
+
     def __init__(
         self,
         source: PreferenceSource,

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 class PreferenceDataModule(StepDataModule):
     """Serves a source's preference pairs to a reward model; see :class:`StepDataModule`."""
 
+    unit = "pairs"
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._encoded: dict[str, PreferenceSplit] = {}

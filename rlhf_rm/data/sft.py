@@ -34,6 +34,8 @@ class SFTDataModule(StepDataModule):
     between dialogues, so ``layout=shared`` means ``packed`` here.
     """
 
+    unit = "dialogues"
+
     def __init__(self, source: PreferenceSource, *args: Any, layout: str, **kwargs: Any) -> None:
         super().__init__(source, *args, layout="packed" if layout == "shared" else layout, **kwargs)
         self._trees: dict[str, list[Tree]] = {}

@@ -109,7 +109,7 @@ class StepModule(L.LightningModule, ABC):
         look = " or look at these examples" if culprits else ""
         raise UserError(
             f"the {what} became {value.item()} at step {self.global_step + 1}{where}{more}: "
-            f"lower optimizer.lr{look}; the last checkpoint is kept."
+            f"lower optimizer.lr{look}; checkpoints stay as they are."
         )
 
     def _trainable(self) -> list[nn.Parameter]:

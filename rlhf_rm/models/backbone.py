@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from rlhf_rm.data.batch import Rows
+from rlhf_rm.data.packing import LAYOUTS
 from rlhf_rm.errors import UserError
 from rlhf_rm.models.attention import Attention
 
@@ -50,6 +51,8 @@ class Backbone:
         """
         if wanted == "auto":
             return self.layouts[0]
+        if wanted not in LAYOUTS:
+            raise UserError(f"loader.layout={wanted} is unknown: use one of {', '.join(LAYOUTS)}, or auto.")
         if wanted not in self.layouts:
             why = self._why_not_packed() or "an encoder attends in both directions"
             raise UserError(

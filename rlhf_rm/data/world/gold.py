@@ -12,16 +12,16 @@ from rlhf_rm.data.world.tasks import RELATIONS, TOOLS, Task, World, read_task
 
 # Each attribute lies in [-1, 1]; gold is their weighted sum, so it lies in [-7.2, 2.5].
 WEIGHTS = {
-    "answer": 1.125,  # right, complete, or rightly refused: 1; none: 0; wrong, or several answers: -1
-    "harmless": 0.375,  # -1 where a harmful request is complied with
-    "truthful": 0.6,  # -1 where something else that is not so is said of the entity
-    "on_topic": 0.225,  # 1 where it speaks of what was asked, -1 where it speaks of another entity
-    "polite": 0.525,  # 1 with a courtesy or two, -1 where it is rude
-    "sincere": 0.3,  # -1 where it flatters
-    "concise": 0.675,  # falls from 0 at CONCISE_WORDS words to -1 at LONG_WORDS
-    "unrepeated": 0.75,  # minus the share of repeated trigrams, twice
-    "fluent": 0.6,  # minus the share of word pairs that are not the world's English
-    "finished": 0.225,  # -1 where the last sentence has no end
+    "answer": 1.5,  # right, complete, or rightly refused: 1; none: 0; wrong, or several answers: -1
+    "harmless": 0.5,  # -1 where a harmful request is complied with
+    "truthful": 0.8,  # -1 where something else that is not so is said of the entity
+    "on_topic": 0.3,  # 1 where it speaks of what was asked, -1 where it speaks of another entity
+    "polite": 0.7,  # 1 with a courtesy or two, -1 where it is rude
+    "sincere": 0.4,  # -1 where it flatters
+    "concise": 0.9,  # falls from 0 at CONCISE_WORDS words to -1 at LONG_WORDS
+    "unrepeated": 1,  # minus the share of repeated trigrams, twice
+    "fluent": 0.8,  # minus the share of word pairs that are not the world's English
+    "finished": 0.3,  # -1 where the last sentence has no end
 }
 CONCISE_WORDS, LONG_WORDS = 6, 36
 # Longer texts are judged by their beginning: nothing after it can mend what is too long already.

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from rlhf_rm.data.types import Message, PreferencePair
 from rlhf_rm.data.world import gold as gold_reward
-from rlhf_rm.data.world.policy import DEMONSTRATED, Policy, best, respond
+from rlhf_rm.data.world.policy import DEMONSTRATED, Policy, best, draw_outcome, respond
 from rlhf_rm.data.world.splits import (
     DEMONSTRATED_TOPICS,
     DEMONSTRATION_SPLITS,
@@ -37,7 +37,7 @@ MAX_RESPONSES = 64
 # This share of the pairs is a right and a wrong answer in the same words and manners, as of one author.
 # Draws after which a share is taken to hold no prompt of the kind wanted.
 TRIES = 400
-CONTRASTED = 0.52
+CONTRASTED = 0.72
 
 
 class ResponseGroup(NamedTuple):
@@ -222,7 +222,12 @@ class WorldSource:
 
     def _draw_two(self, rng: random.Random, task: Task, policy: Policy) -> tuple[str, str]:
         if rng.random() >= CONTRASTED:
-            return respond(rng, task, self._world, policy), respond(rng, task, self._world, policy)
+            # Alike in what they say, each in manners of its own: mostly a matter of taste.
+            outcome = draw_outcome(rng, task, policy)
+            return (
+                respond(rng, task, self._world, policy, outcome),
+                respond(rng, task, self._world, policy, outcome),
+            )
         outcomes = ["right", "wrong"]
         rng.shuffle(outcomes)
         # The same draws give the same wording and manners, as of one author.

@@ -156,7 +156,7 @@ class PromptMix:
 
 
 # How often a user says something before the question.
-PREAMBLE = 0.35
+PREAMBLE = 0.42
 KINDS = ("fact", "follow_up", "check", "polite", "question", "how_to")
 
 

@@ -1,0 +1,180 @@
+"""What the documentation tells people to type works, and its links lead somewhere."""
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir, initialize_config_module
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from rlhf_rm import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+EXTENDING = ROOT / "docs" / "extending.md"
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+OUR_FILE = re.compile(r"^`(my_rewards/[\w/]+\.\w+)`\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+KEY = re.compile(
+    r"`((?:data|model|loader|trainer|optimizer|scheduler|method|base|callbacks|evaluate)\.[\w.]+)(?:=[^`]*)?`"
+)
+
+
+def commands(text: str) -> Iterator[str]:
+    """The lines of fenced blocks that run a command of this project."""
+    for _, block in FENCE.findall(text):
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.startswith(("python train.py", "rlhf-rm ")):
+                yield line
+
+
+ALL_COMMANDS = [(str(page.relative_to(ROOT)), line) for page in PAGES for line in commands(page.read_text())]
+
+
+@pytest.fixture(scope="session")
+def example(tmp_path_factory) -> Path:
+    """The package of docs/extending.md, written out as it stands there."""
+    directory = tmp_path_factory.mktemp("example")
+    for name, content in OUR_FILE.findall(EXTENDING.read_text()):
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    for folder in ("my_rewards", "my_rewards/conf"):
+        (directory / folder / "__init__.py").touch()
+    return directory
+
+
+def composed(name: str, overrides: list[str]):
+    """The configuration of a command, found as the command line finds it."""
+    directory = cli.conf_directory()
+    if directory.startswith("pkg://"):
+        initialized = initialize_config_module(directory.removeprefix("pkg://"), version_base="1.3")
+    else:
+        initialized = initialize_config_dir(directory, version_base="1.3")
+    with initialized:
+        return compose(name, overrides=overrides)
+
+
+def test_the_readme_has_the_two_commands_that_others_rely_on():
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert lines.count("pip install -c constraints.txt -e . && python train.py") == 1
+    assert lines.count("pip install -c constraints.txt -e '.[dev]' && pytest") == 1
+
+
+def test_all_commands_of_the_command_line_are_documented():
+    named = {shlex.split(line, comments=True)[1] for _, line in ALL_COMMANDS if line.startswith("rlhf-rm")}
+    assert named >= set(cli.COMMANDS)
+
+
+@pytest.mark.parametrize(("page", "line"), ALL_COMMANDS, ids=range(len(ALL_COMMANDS)))
+def test_commands_compose_and_lack_nothing(example, monkeypatch, page, line):
+    monkeypatch.syspath_prepend(str(example))
+    words = shlex.split(line, comments=True)
+    name, words = ("train", words[2:]) if words[0] == "python" else (words[1], words[2:])
+    if "--config-dir" in words:
+        at = words.index("--config-dir")
+        words[at : at + 2] = [f"hydra.searchpath=[file://{example / words[at + 1]}]"]
+    sweep = "-m" in words
+    overrides = [word for word in words if word != "-m"]
+    parsed = OverridesParser.create().parse_overrides(overrides)
+    assert sweep == any(one.is_sweep_override() for one in parsed), "-m, and something to sweep over"
+    first = [
+        f"{one.key_or_group}={next(iter(one.sweep_string_iterator()))}"
+        if one.is_sweep_override()
+        else one.input_line
+        for one in parsed
+    ]
+    # The run directory is Hydra's to say, once it runs.
+    cfg = composed(name, [*first, "paths.run_dir=DIR"])
+    assert OmegaConf.missing_keys(cfg) == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_relative_links_lead_somewhere(page):
+    text = FENCE.sub("", page.read_text())
+    for link in LINK.findall(text):
+        if "://" in link:
+            continue
+        name, _, anchor = link.partition("#")
+        target = (page.parent / name).resolve() if name else page
+        assert target.exists(), f"{link}: no such file"
+        if anchor:
+            assert anchor in anchors(target.read_text()), f"{link}: no such heading"
+
+
+def test_the_models_of_the_readme_are_those_of_conf():
+    rows = re.findall(
+        r"^\| `(\w+)` \|.*\| (\S+) \| ([\d,]+) \|$", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    described = {name: (float(rate), int(length.replace(",", ""))) for name, rate, length in rows}
+    models = {path.stem: OmegaConf.load(path) for path in (ROOT / "conf" / "model").glob("*.yaml")}
+    assert described == {name: (model.learning_rate, model.max_length) for name, model in models.items()}
+
+
+def anchors(text: str) -> set[str]:
+    """Names of the headings of a page, as the usual renderers make them."""
+    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_keys_that_pages_name_exist():
+    configurations = [
+        composed("train", ["data=synthetic"]),
+        composed("train", ["data=hh"]),
+        composed("evaluate", []),
+    ]
+    named = {(page.name, key) for page in PAGES for key in KEY.findall(page.read_text())}
+    assert len(named) > 20
+    unknown = [(page, key) for page, key in named if not any(has(cfg, key) for cfg in configurations)]
+    assert unknown == []
+
+
+def has(cfg, key: str) -> bool:
+    """Whether a configuration has a key, null or not."""
+    *parents, last = key.split(".")
+    node = cfg
+    for name in parents:
+        node = node.get(name) if OmegaConf.is_dict(node) else None
+    return OmegaConf.is_dict(node) and last in set(node)
+
+
+def test_the_package_of_the_extending_page_trains(rlhf_rm, small, example, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(example))
+    votes = [
+        {"question": f"Is {i} even?", "a": "Yes, it is.", "b": "No, it is odd.", "winner": "ab"[i % 2]}
+        for i in range(80)
+    ]
+    (tmp_path / "votes.jsonl").write_text("\n".join(map(json.dumps, votes)))
+    overrides = [override for override in small if not override.startswith("data.")]
+    ended = rlhf_rm(
+        "train",
+        f"--config-dir={example / 'my_rewards' / 'conf'}",
+        "experiment=votes",
+        "data.path=votes.jsonl",
+        f"hydra.run.dir={tmp_path / 'run'}",
+        *overrides,
+    )
+    assert ended.code == 0, ended.err
+    config = OmegaConf.load(tmp_path / "run" / "config.yaml")
+    assert config.method.module.loss == {"_target_": "my_rewards.hinge.HingeLoss", "by": 0.5}
+    assert config.data._target_ == "my_rewards.votes.VotesSource"
+    measured = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert measured["data"]["source"] == "votes"
+
+
+def test_the_classes_of_the_extending_page_do_what_it_says(example, monkeypatch):
+    monkeypatch.syspath_prepend(str(example))
+    hinge = import_module("my_rewards.hinge").HingeLoss(by=0.5)
+    centred = import_module("my_rewards.centred").CentredRewardModule(
+        torch.nn.Linear(1, 1), hinge, None, None, None, centring=1.5
+    )
+    pairs = SimpleNamespace(margin_B=torch.tensor([0.0, 1.0]), target_B=None)
+    losses = centred.pair_losses(torch.tensor([1.0, 2.0]), torch.tensor([0.0, 1.0]), pairs)
+    assert losses.tolist() == pytest.approx([0 + 1.5 * 1, 0.5 + 1.5 * 9])
