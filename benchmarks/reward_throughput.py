@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from measure import machine
 from sides import SIDES, Job, prepare
 
@@ -88,7 +89,7 @@ def take_turns(job: Path, sides: list[str], rounds: int) -> dict[str, list[dict[
 
 
 def summary(rounds: list[dict[str, Any]], pairs_per_step: int) -> dict[str, Any]:
-    """Medians over the rounds. Each takes the same steps, so that a disturbance costs one step of one round."""
+    """Medians over the rounds: all take the same steps, so a disturbance costs one step of one round."""
     seconds = [statistics.median(step) for step in zip(*(run["step_seconds"] for run in rounds), strict=True)]
     return {
         "pairs_per_second": pairs_per_step * len(seconds) / sum(seconds),
@@ -100,18 +101,14 @@ def summary(rounds: list[dict[str, Any]], pairs_per_step: int) -> dict[str, Any]
 
 def compare(ours: dict[str, Any], peer: dict[str, Any], parity_steps: int) -> dict[str, Any]:
     """Ratios of the medians, and how far the losses of the two sides are apart in any round."""
-    apart = [
-        max(abs(a - b) for a, b in zip(us["losses"][:count], them["losses"][:count], strict=True))
-        for count in (parity_steps, None)
-        for us, them in zip(ours["rounds"], peer["rounds"], strict=True)
-    ]
-    rounds = len(ours["rounds"])
+    losses = [np.array([run["losses"] for run in side["rounds"]]) for side in (ours, peer)]
+    apart = np.abs(losses[0] - losses[1])
     return {
         "ratio_pairs_per_second": ours["pairs_per_second"] / peer["pairs_per_second"],
         "ratio_memory": ours["memory_above_mb"] / peer["memory_above_mb"],
         "parity_steps": parity_steps,
-        "largest_difference": max(apart[:rounds]),
-        "largest_difference_all_steps": max(apart[rounds:]),
+        "largest_difference": float(apart[:, :parity_steps].max()),
+        "largest_difference_all_steps": float(apart.max()),
     }
 
 
