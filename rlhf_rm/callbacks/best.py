@@ -71,7 +71,7 @@ class BestCheckpoint(L.Callback):
             return
         weights = torch.load(self.path, map_location="cpu", weights_only=True)["state_dict"]
         trained: Any = pl_module
-        trained.load_trained_state(weights)
+        trained.load_state_dict(weights)
         log.info(
             "best %s %.4f at step %d: its weights are tested and exported", self.metric, self.value, self.step
         )

@@ -54,7 +54,7 @@ def load_weights(parts: Run, checkpoint: Path) -> None:
     """Put a checkpoint's weights into a run's module."""
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)["state_dict"]
-        parts.module.load_trained_state(state)
+        parts.module.load_state_dict(state)
     except (RuntimeError, KeyError, EOFError) as error:
         raise UserError(f"{checkpoint} is damaged or belongs to another model: {str(error)[:200]}") from error
 

@@ -9,6 +9,7 @@ import lightning as L
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn.modules.module import _IncompatibleKeys
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -48,27 +49,33 @@ class StepModule(L.LightningModule, ABC):
     def trained_state(self) -> dict[str, Tensor]:
         """The state without what is frozen: the weights of a pretrained model need not be kept again."""
         frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
-        return {name: value for name, value in self.state_dict().items() if name not in frozen}
 
-    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
-        """Put back what :meth:`trained_state` gave.
+        def is_frozen(name: str) -> bool:
+            # A quantised weight's scales lie under its own name.
+            return name in frozen or f"{name.partition('.weight.')[0]}.weight" in frozen
 
-        Raises:
-            RuntimeError: it is that of another model.
-        """
-        self.load_state_dict(self._frozen_state() | dict(state))
+        return {name: value for name, value in self.state_dict().items() if not is_frozen(name)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is trained."""
         checkpoint["state_dict"] = self.trained_state()
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Complete it with what is frozen; trained weights that are missing remain an error."""
-        checkpoint["state_dict"] = self._frozen_state() | checkpoint["state_dict"]
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> _IncompatibleKeys:
+        """As in PyTorch, but what is frozen may be missing, and stays as it is.
 
-    def _frozen_state(self) -> dict[str, Tensor]:
-        state, trained = self.state_dict(), self.trained_state()
-        return {name: value for name, value in state.items() if name not in trained}
+        Raises:
+            RuntimeError: a trained weight is missing, or one is there that this model has not.
+        """
+        loaded = super().load_state_dict(state_dict, strict=False, assign=assign)
+        missing = sorted(set(loaded.missing_keys) & self.trained_state().keys())
+        if strict and (missing or loaded.unexpected_keys):
+            raise RuntimeError(
+                f"the state_dict is that of another model: {len(missing)} weights are missing and "
+                f"{len(loaded.unexpected_keys)} unknown, such as {(missing + loaded.unexpected_keys)[0]}."
+            )
+        return loaded
 
     def on_validation_end(self) -> None:
         """Remember after which step it was."""

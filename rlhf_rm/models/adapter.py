@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -20,6 +21,14 @@ class Adapter(Protocol):
     @property
     def learning_rate(self) -> float:
         """What such training usually takes; the optimiser's default."""
+        ...
+
+    def loading(self, dtype: torch.dtype) -> dict[str, Any]:
+        """What ``from_pretrained`` is told beside the usual.
+
+        Args:
+            dtype: of the weights.
+        """
         ...
 
     def apply(self, network: PreTrainedModel, *, train_head: bool) -> None:
@@ -41,6 +50,10 @@ class NoAdapter:
     """
 
     learning_rate: float
+
+    def loading(self, dtype: torch.dtype) -> dict[str, Any]:
+        """Nothing."""
+        return {}
 
     def apply(self, network: PreTrainedModel, *, train_head: bool) -> None:
         """Leave the network as it is."""
@@ -68,6 +81,10 @@ class LoRA:
     dropout: float
     targets: list[str] | None
     learning_rate: float
+
+    def loading(self, dtype: torch.dtype) -> dict[str, Any]:
+        """Nothing."""
+        return {}
 
     def apply(self, network: PreTrainedModel, *, train_head: bool) -> None:
         """Freeze the network, add the adapters, and leave the head trainable if it is new.
@@ -111,24 +128,36 @@ class LoRA:
 def merged_state(network: PreTrainedModel) -> dict[str, Tensor]:
     """The network's weights with its adapters merged in, under the names of a network without any.
 
-    The network itself stays as it is.
+    Weights that are kept in 4 bits are widened. The network itself stays as it is.
     """
     from peft.tuners.lora import LoraLayer
 
-    adapted: dict[str, Any] = {
-        name: module for name, module in network.named_modules() if isinstance(module, LoraLayer)
-    }
+    modules: dict[str, Any] = dict(network.named_modules())
+    adapted = {name: module for name, module in modules.items() if isinstance(module, LoraLayer)}
     merged = {}
     for name, value in network.state_dict().items():
-        if ".lora_" in name:
+        owner, _, last = name.rpartition(".")
+        # A quantised weight comes with its scales, which lie under its own name.
+        if ".lora_" in name or owner not in modules:
             continue
-        owner, _, weight = name.rpartition(".base_layer.")
-        if owner in adapted and weight == "weight":
-            update = adapted[owner].get_delta_weight(NAME).float()
-            merged[f"{owner}.weight"] = (value.float() + update).to(value.dtype)
-        else:
-            merged[name.replace(".base_layer.", ".")] = value
+        whole = widened(getattr(modules[owner], last)) if last == "weight" else value
+        layer: Any = adapted.get(owner.removesuffix(".base_layer"))
+        if layer is not None and last == "weight":
+            update = layer.get_delta_weight(NAME).float()
+            whole = (whole.float() + update).to(whole.dtype)
+        merged[name.replace(".base_layer.", ".")] = whole.detach()
     return merged
+
+
+def widened(weight: Tensor) -> Tensor:
+    """A weight of 4 bits as the numbers that it stands for; any other as it is."""
+    state = getattr(weight, "quant_state", None)
+    if state is None:
+        return weight
+    from bitsandbytes.functional import dequantize_4bit
+
+    wide: Tensor = dequantize_4bit(weight.data, state)
+    return wide
 
 
 def _linear_layers(network: PreTrainedModel) -> list[str]:

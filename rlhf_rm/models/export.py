@@ -57,7 +57,7 @@ def export(
     tokenizer.model_max_length = max_length
     is_reward = isinstance(model, RewardModel)
     with whole_directory(directory) as made:
-        model.network.save_pretrained(made, state_dict=merged_state(model.network))
+        _plain(model.network).save_pretrained(made, state_dict=merged_state(model.network))
         save_tokenizer(tokenizer, made)
         _make_readable_by_4(made / "config.json")
         difference = _largest_difference(model, tokenizer, made, max_length, probes)
@@ -77,6 +77,16 @@ def export(
         write_text(made / "README.md", card)
         add(made)
     return difference
+
+
+def _plain(network: Any) -> Any:
+    """The network itself, or where it is quantised, one without weights that is not."""
+    if getattr(network, "hf_quantizer", None) is None:
+        return network
+    config = copy.deepcopy(network.config)
+    del config.quantization_config
+    with torch.device("meta"):
+        return type(network)(config)
 
 
 def _largest_difference(

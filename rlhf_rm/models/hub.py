@@ -66,3 +66,11 @@ def local_copy(name: str) -> Path:
 
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
+def why_not_loaded(error: Exception) -> str:
+    """The first line of what `transformers` says, or what to do about it where that is known."""
+    text = str(error).strip()
+    if "does not support an attention implementation" in text:
+        return "it has no such attention: use attention=eager."
+    return text.splitlines()[0] if text else type(error).__name__

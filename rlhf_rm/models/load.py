@@ -1,20 +1,27 @@
 """Opening what was trained: a run, an export, or a reward model from the hub."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from rlhf_rm.data.template import set_template
 from rlhf_rm.errors import UserError
 from rlhf_rm.models.attention import Attention
-from rlhf_rm.models.hub import local_copy
+from rlhf_rm.models.hub import local_copy, why_not_loaded
 from rlhf_rm.models.reward import RewardModel
 from rlhf_rm.models.tokenizer import ensure_pad_token, load_tokenizer
 
 # A tokenizer that was given no limit says something astronomical.
 NO_LIMIT = 10**9
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.txt", "vocab.json")
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ def find_model(run: str) -> str:
     path = Path(run)
     if (path / "export" / "config.json").is_file():
         return str(path / "export")
-    if (path / "config.json").is_file():
+    if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
         return str(path)
     if path.is_dir() and (path / "config.yaml").is_file():
         raise UserError(
@@ -52,8 +59,8 @@ def find_model(run: str) -> str:
         )
     if path.exists():
         raise UserError(
-            f"{run} is no run directory: it holds neither export/config.json nor config.json. "
-            "Name the directory that `rlhf-rm train` printed, an export, or a model on the hub."
+            f"{run} is no run directory: it holds neither export/config.json nor config.json nor "
+            "adapter_config.json. Name the directory that `rlhf-rm train` printed, an export, or a model on the hub."
         )
     if path.is_absolute() or run.startswith((".", "~")) or run.count("/") != 1:
         raise UserError(f"{run} does not exist: name a run directory, an export, or a model on the hub.")
@@ -76,18 +83,15 @@ def load_reward_model(
         UserError: there is none, or it is no reward model.
     """
     origin = str(local_copy(find_model(run)))
-    if (Path(origin) / "adapter_config.json").is_file():
-        raise UserError(
-            f"{run} holds an adapter and not a whole model: merge it into its base model with peft's "
-            "merge_and_unload and save that."
-        )
-    tokenizer = load_tokenizer(origin)
+    adapter, origin = origin, base_of(origin)
+    has_tokenizer = any((Path(adapter) / file).is_file() for file in TOKENIZER_FILES)
+    tokenizer = load_tokenizer(adapter if has_tokenizer else origin)
     ensure_pad_token(tokenizer)
     set_template(tokenizer, template)
     try:
         config = AutoConfig.from_pretrained(origin, trust_remote_code=trust_remote_code)
         heads = " ".join(config.architectures or [])
-        if "ForSequenceClassification" not in heads:
+        if adapter == origin and "ForSequenceClassification" not in heads:
             raise UserError(
                 f"{origin} holds {heads or 'a model without a head'}, not a reward model: "
                 "train one with `rlhf-rm train model.path=…`."
@@ -97,13 +101,39 @@ def load_reward_model(
             dtype="auto",
             attn_implementation=attention.implementation,
             trust_remote_code=trust_remote_code,
+            **({} if adapter == origin else {"num_labels": 1}),
         )
+        if adapter != origin:
+            network = _merged(network, adapter)
     except (OSError, ValueError) as error:
-        raise UserError(f"no reward model could be loaded from {origin}: {error}") from error
+        raise UserError(f"no reward model could be loaded from {adapter}: {why_not_loaded(error)}") from error
     if len(tokenizer) > network.get_input_embeddings().weight.shape[0]:
         network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     limit = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", NO_LIMIT) or NO_LIMIT)
     model = RewardModel(network, attention).to(device).eval()
-    return LoadedReward(model, tokenizer, int(limit), origin)
+    return LoadedReward(model, tokenizer, int(limit), adapter)
+
+
+def base_of(directory: str) -> str:
+    """The directory of the model that an adapter (of `peft`) belongs to; a whole model's own."""
+    file = Path(directory) / "adapter_config.json"
+    if not file.is_file() or (Path(directory) / "config.json").is_file():
+        return directory
+    told = json.loads(file.read_text(encoding="utf-8"))
+    name = str(told.get("base_model_name_or_path") or "")
+    if told.get("task_type") != "SEQ_CLS" or not name:
+        raise UserError(
+            f"{directory} holds an adapter that is no reward model's: its task_type is "
+            f"{told.get('task_type')} and its base model {name or 'not named'}; a reward model's is SEQ_CLS."
+        )
+    revision = f"@{told['revision']}" if told.get("revision") else ""
+    return str(local_copy(name + revision))
+
+
+def _merged(network: PreTrainedModel, adapter: str) -> PreTrainedModel:
+    """The network with an adapter's updates merged in, and its head."""
+    from peft import PeftModel
+
+    return PeftModel.from_pretrained(network, adapter).merge_and_unload()

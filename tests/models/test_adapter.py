@@ -91,8 +91,9 @@ def test_the_export_is_merged_and_plain(make_model, tmp_path):
     assert not list((tmp_path / "export").glob("adapter*"))
 
 
-def test_a_run_with_adapters_stores_little_and_resumes_bit_by_bit(rlhf_rm, small, tmp_path):
-    settings = [*small, "adapter=lora", "callbacks.checkpoint.every_n_steps=2"]
+@pytest.mark.parametrize("adapter", ["lora", "qlora"])
+def test_a_run_with_adapters_stores_little_and_resumes_bit_by_bit(rlhf_rm, small, tmp_path, adapter):
+    settings = [*small, f"adapter={adapter}", "callbacks.checkpoint.every_n_steps=2"]
     whole, part = tmp_path / "whole", tmp_path / "part"
     ended = rlhf_rm("train", *settings, f"hydra.run.dir={whole}")
     assert ended.code == 0, ended.err

@@ -93,14 +93,6 @@ def test_what_cannot_be_reached_is_told_soon_in_one_sentence(score):
     assert time.monotonic() - began < 40
 
 
-def test_an_adapter_alone_is_refused(rlhf_rm, export, tmp_path):
-    shutil.copytree(export, tmp_path / "adapter")
-    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
-    ended = rlhf_rm("evaluate", f"run={tmp_path / 'adapter'}", "data=synthetic")
-    assert ended.code == 2
-    assert "holds an adapter and not a whole model" in ended.err
-
-
 def test_a_path_that_is_none_is_told():
     with pytest.raises(UserError, match="/no/such/model is no directory"):
         local_copy("/no/such/model")

@@ -1,6 +1,8 @@
+import numpy as np
 import pytest
 import torch
 
+from rlhf_rm.data.packing import Packing, Tree
 from rlhf_rm.data.types import Message
 from rlhf_rm.errors import UserError
 from rlhf_rm.models.adapter import NoAdapter
@@ -27,6 +29,7 @@ def spec(**changes):
         "max_length": 64,
         "dtype": "float32",
         "gradient_checkpointing": False,
+        "compile": False,
         "learning_rate": 1e-3,
         "trust_remote_code": False,
         "adapter": NoAdapter(1e-3),
@@ -117,7 +120,7 @@ def test_gradient_checkpointing_changes_no_gradient(tokenizer, tiny):
 
 def test_a_model_that_soft_caps_its_scores_is_refused_where_that_would_be_left_out(tokenizer):
     gemma = spec(architecture=LLAMA | {"model_type": "gemma2", "head_dim": 8})
-    with pytest.raises(UserError, match=r'no model could be made from .* attn_implementation="eager"'):
+    with pytest.raises(UserError, match=r"no model could be made from .* use attention=eager"):
         gemma.reward_model(tokenizer, SDPAAttention())
     gemma.reward_model(tokenizer, EagerAttention())
 
@@ -127,3 +130,19 @@ def test_a_tokenizer_is_trained_once(tmp_path):
     content = (first / "tokenizer.json").read_bytes()
     assert cached_tokenizer([(Message("user", "something else"),)], 270, "auto", first) == first
     assert (first / "tokenizer.json").read_bytes() == content
+
+
+def test_a_compiled_model_gives_the_same_rewards_whatever_the_shape(tokenizer):
+    plain = spec().reward_model(tokenizer, SDPAAttention()).eval()
+    compiled = spec(compile=True).reward_model(tokenizer, SDPAAttention()).eval()
+    compiled.load_state_dict(plain.state_dict())
+    assert compiled.backbone.network.base_model._compiled_call_impl is not None
+    with torch.no_grad():
+        plain.network.score.weight.normal_()
+        compiled.network.score.weight.copy_(plain.network.score.weight)
+    for sizes in ([9, 5], [30, 4, 12, 7], [17]):
+        trees = [Tree((np.arange(3, 3 + size), np.arange(4, 6 + size)), 0, (1, 1)) for size in sizes]
+        ((rows, _),) = Packing("shared", 200, 200, 0).pack(trees)
+        assert torch.allclose(plain(rows), compiled(rows), atol=1e-5)
+        compiled(rows).sum().backward()
+    assert torch.isfinite(compiled.network.model.embed_tokens.weight.grad).all()
