@@ -60,7 +60,7 @@ def find_model(run: str) -> str:
     if path.exists():
         raise UserError(
             f"{run} is no run directory: it holds neither export/config.json nor config.json nor "
-            "adapter_config.json. Name the directory that `rlhf-rm train` printed, an export, or a model on the hub."
+            "adapter_config.json. Name the directory that `rlhf-rm train` printed, an export, or a hub model."
         )
     if path.is_absolute() or run.startswith((".", "~")) or run.count("/") != 1:
         raise UserError(f"{run} does not exist: name a run directory, an export, or a model on the hub.")
