@@ -79,3 +79,20 @@ def tiny() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def world_strengths(small, tmp_path):
+    """The directory of a vote on the small world: what gold says of each training label, nearly."""
+    import numpy as np
+
+    from rlhf_rm.data.strengths import from_members, write_strengths
+    from rlhf_rm.data.world.source import WorldSource
+
+    sizes = dict(o.removeprefix("data.").split("=") for o in small if o.startswith("data."))
+    source = WorldSource(seed=0, flip_rate=0.0, **{name: int(value) for name, value in sizes.items()})
+    pairs = source.pairs("train")
+    gold = np.array([pair.notes["gold_chosen"] - pair.notes["gold_rejected"] for pair in pairs])
+    members = np.stack([gold - 0.1, gold + 0.1])
+    write_strengths(tmp_path / "vote_of_gold", from_members([p.pair_id for p in pairs], members))
+    return tmp_path / "vote_of_gold"

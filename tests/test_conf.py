@@ -61,7 +61,7 @@ def test_every_option_says_what_it_is():
 
 
 @pytest.mark.parametrize(("group", "option"), [pair for pair in options() if pair not in ELSEWHERE | COVERED])
-def test_options_run(rlhf_rm, small, tmp_path, group, option):
+def test_options_run(rlhf_rm, small, tmp_path, world_strengths, group, option):
     overrides = [*small, "trainer.fast_dev_run=true", f"hydra.run.dir={tmp_path / 'run'}"]
     if group == "data" and option != "synthetic":
         overrides = [o for o in overrides if not o.startswith("data.")] + data_of(option, tmp_path)
@@ -71,6 +71,11 @@ def test_options_run(rlhf_rm, small, tmp_path, group, option):
             overrides.append(f"model.path={stand_in(option, tmp_path / 'hub')}")
         else:
             overrides.append("model.architecture.num_hidden_layers=1")
+    if group == "denoise" or option == "denoised":
+        recipe = ["method=denoised"] if group == "denoise" else ["denoise=flip"]
+        overrides += [*recipe, f"denoise.strengths={world_strengths}", "denoise.recipe.steps.slice.of=2"][
+            : 3 if option == "slice" else 2
+        ]
     ended = rlhf_rm("train", *overrides, f"{group}={option}")
     assert ended.code == 0, ended.err
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["steps"] == 1

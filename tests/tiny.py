@@ -92,20 +92,22 @@ def make_model(tokenizer, dropout=0.0):
     return RewardModel(network, SDPAAttention()).train()
 
 
+LOADING = {
+    "layout": "shared",
+    "max_length": 200,
+    "too_long": "error",
+    "batch_size": 4,
+    "eval_batch_size": 2,
+    "row_tokens": 128,
+    "micro_tokens": 256,
+    "workers": 0,
+    "seed": 3,
+    "cache_dir": None,
+}
+
+
 def make_datamodule(source, tokenizer, **changes):
-    settings = {
-        "layout": "shared",
-        "max_length": 200,
-        "too_long": "error",
-        "batch_size": 4,
-        "eval_batch_size": 2,
-        "row_tokens": 128,
-        "micro_tokens": 256,
-        "workers": 0,
-        "seed": 3,
-        "cache_dir": None,
-    }
-    return PreferenceDataModule(source, tokenizer, **settings | changes)
+    return PreferenceDataModule(source, tokenizer, **LOADING | changes)
 
 
 def make_module(model, lr=1e-2, gradient_clip=1.0, loss=None, schedule=None, optimizer="AdamW", centring=0.0):
@@ -181,7 +183,7 @@ def fit(
     module = make_module(make_model(tokenizer, **model or {}), **module or {})
     datamodule = make_datamodule(Source(**source or {}), tokenizer, **data or {})
     if weighted:
-        weight = datamodule.split("train").weight
+        weight = datamodule.split("train").labels.weight
         weight[:] = [0.25 + number % 3 for number in range(len(weight))]
     made = make_trainer(directory, [watch, *also], every_n_steps=every_n_steps, **trainer)
     made.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=False)

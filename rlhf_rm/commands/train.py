@@ -45,6 +45,7 @@ def run(cfg: DictConfig) -> float | None:
     run_dir = Path(cfg.paths.run_dir)
     check_numbers(cfg)
     check_metric(cfg)
+    check_denoise(cfg)
     checkpoint = find_checkpoint(run_dir, cfg.resume)
     L.seed_everything(cfg.seed, verbose=False)
     config = save_config(cfg, run_dir)
@@ -95,6 +96,22 @@ def check_metric(cfg: DictConfig) -> None:
         raise UserError(
             f"optimized_metric={cfg.optimized_metric} is no metric of this method: use one of "
             f"{', '.join(names)}."
+        )
+
+
+def check_denoise(cfg: DictConfig) -> None:
+    """Refuse a recipe that the method would not read, and a method without the recipe that it reads.
+
+    Raises:
+        UserError: see above.
+    """
+    reads = "recipe" in cfg.method.datamodule
+    if cfg.get("denoise") is not None and not reads:
+        raise UserError("denoise=… is a recipe that this method does not read: add method=denoised.")
+    if reads and cfg.get("denoise") is None:
+        raise UserError(
+            "method=denoised needs a recipe: add denoise=flip (or soft, margin, drop, …) and "
+            "denoise.strengths=DIR."
         )
 
 

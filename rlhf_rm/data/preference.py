@@ -3,6 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from filelock import FileLock
+from numpy.typing import NDArray
 
 from rlhf_rm import __version__
 from rlhf_rm.data.batch import PairBatch, Step
@@ -81,7 +83,7 @@ class PreferenceDataModule(StepDataModule):
     def evaluation_dataloader(self, name: str) -> StepLoader:
         """Every pair of any split once, in order."""
         split = self.split(name)
-        return self.evaluation_steps(split.step, len(split.trees))
+        return self.evaluation_steps(split.step, len(split.sizes))
 
     def pair_name(self, split: str, index: int) -> str:
         """How a message names a pair: its own id and the beginning of its ``pair_id``."""
@@ -94,7 +96,9 @@ class PreferenceDataModule(StepDataModule):
 
     def trained_on(self) -> list[str]:
         """See :class:`StepDataModule`."""
-        return self.split("train").column("pair_id")
+        train = self.split("train")
+        names = train.column("pair_id")
+        return [names[i] for i in train.kept]
 
     def report(self) -> dict[str, Any]:
         """See :class:`StepDataModule`."""
@@ -148,30 +152,63 @@ class PreferenceDataModule(StepDataModule):
                 )
 
 
+@dataclass(frozen=True, slots=True)
+class LabelColumns:
+    """What training reads of each pair beside its tokens, (B,) each.
+
+    Args:
+        swap: whether chosen and rejected change places.
+        target: probability that chosen is better.
+        margin: by how much chosen should exceed rejected, in reward units.
+        weight: in the mean of the losses.
+        keep: whether the pair is served at all.
+    """
+
+    swap: NDArray[np.bool_]
+    target: NDArray[np.float32]
+    margin: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    keep: NDArray[np.bool_]
+
+
 class PreferenceSplit:
     """Encoded pairs with their label columns, ready to be packed.
 
     Args:
         encoded: pairs and their trees.
         packing: how they become forward passes.
+        labels: other columns than the data's own.
     """
 
-    def __init__(self, encoded: EncodedPairs, packing: Packing) -> None:
+    def __init__(self, encoded: EncodedPairs, packing: Packing, labels: LabelColumns | None = None) -> None:
+        self.encoded, self.packing = encoded, packing
         self.trees, self.table, self.report, self.probes = (
             encoded.trees,
             encoded.table,
             encoded.report,
             encoded.probes,
         )
-        self.packing = packing
-        self.sizes: list[int] = self.trees.sizes(packing.layout).tolist()
         count = len(encoded)
-        self.margin = np.nan_to_num(encoded.numbers("margin")).astype(np.float32)
-        self.target = np.ones(count, np.float32)
-        self.weight = np.ones(count, np.float32)
-        self._chosen, self._rejected = encoded.numbers("chosen"), encoded.numbers("rejected")
-        # The pairs of tree i are those from _first[i] up to _first[i + 1].
-        self._first = np.searchsorted(encoded.numbers("tree"), np.arange(len(self.trees) + 1))
+        self.labels = labels or LabelColumns(
+            swap=np.zeros(count, np.bool_),
+            target=np.ones(count, np.float32),
+            margin=np.nan_to_num(encoded.numbers("margin")).astype(np.float32),
+            weight=np.ones(count, np.float32),
+            keep=np.ones(count, np.bool_),
+        )
+        chosen, rejected = encoded.numbers("chosen"), encoded.numbers("rejected")
+        self._chosen = np.where(self.labels.swap, rejected, chosen)
+        self._rejected = np.where(self.labels.swap, chosen, rejected)
+        self.kept = np.flatnonzero(self.labels.keep)
+        # Example i is tree _tree[i] with the pairs kept[_first[i]] up to kept[_first[i + 1]].
+        tree = encoded.numbers("tree")[self.kept]
+        self._tree = np.unique(tree)
+        self._first = np.append(np.searchsorted(tree, self._tree), len(tree))
+        self.sizes: list[int] = self.trees.sizes(packing.layout)[self._tree].tolist()
+
+    def relabelled(self, labels: LabelColumns) -> "PreferenceSplit":
+        """The same pairs with other label columns."""
+        return PreferenceSplit(self.encoded, self.packing, labels)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -188,20 +225,20 @@ class PreferenceSplit:
     def step(self, indices: Sequence[int]) -> Step[PairBatch]:
         """The micro-batches of these trees, each with all pairs of its trees."""
         micro_batches = []
-        for rows, order in self.packing.pack([self.trees[i] for i in indices]):
+        for rows, order in self.packing.pack([self.trees[self._tree[i]] for i in indices]):
             numbers = np.asarray(indices)[order]
-            pairs = [np.arange(self._first[i], self._first[i + 1]) for i in numbers]
+            pairs = [self.kept[self._first[i] : self._first[i + 1]] for i in numbers]
             index = np.concatenate(pairs)
-            branches = self.trees.branches()[numbers]
+            branches = self.trees.branches()[self._tree[numbers]]
             begin = np.repeat(np.cumsum(branches) - branches, [len(some) for some in pairs])
             micro_batches.append(
                 PairBatch(
                     rows=rows,
                     chosen_B=torch.from_numpy(begin + self._chosen[index]),
                     rejected_B=torch.from_numpy(begin + self._rejected[index]),
-                    margin_B=torch.from_numpy(self.margin[index]),
-                    target_B=torch.from_numpy(self.target[index]),
-                    weight_B=torch.from_numpy(self.weight[index]),
+                    margin_B=torch.from_numpy(self.labels.margin[index]),
+                    target_B=torch.from_numpy(self.labels.target[index]),
+                    weight_B=torch.from_numpy(self.labels.weight[index]),
                     index_B=torch.from_numpy(index),
                 )
             )

@@ -83,10 +83,13 @@ class RewardModule(StepModule):
 
         weight = torch.stack([self.pair_weights(pairs).sum() for pairs in step]).sum()
         self.step(step, weight, loss_sum, lambda: self._names(step, bad))
-        difference_B = torch.cat(difference)
+        self.log("train/reward", torch.cat(level).mean())
+        self.log_differences(step, torch.cat(difference))
+
+    def log_differences(self, step: Step[PairBatch], difference_B: Tensor) -> None:
+        """Log what the reward differences of a step's pairs say, (B,), in the order of its micro-batches."""
         self.log("train/accuracy", (difference_B > 0).float().mean(), prog_bar=True)
         self.log("train/margin", difference_B.mean())
-        self.log("train/reward", torch.cat(level).mean())
 
     def validation_step(self, step: Step[PairBatch], batch_idx: int) -> None:
         """Collect rewards; the metrics are taken over the whole split at once."""
@@ -123,8 +126,8 @@ class RewardModule(StepModule):
         """
         train = self._datamodule.split("train")
         for column, reads, default in (
-            (train.margin, self.loss.reads_margin, 0.0),
-            (train.target, self.loss.reads_target, 1.0),
+            (train.labels.margin, self.loss.reads_margin, 0.0),
+            (train.labels.target, self.loss.reads_target, 1.0),
         ):
             if not reads and bool((column != default).any()):
                 raise UserError(

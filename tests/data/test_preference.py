@@ -23,8 +23,8 @@ def datamodule(tiny, tokenizer):
 def test_a_step_holds_exactly_its_pairs_with_their_tokens_and_columns(datamodule, tokenizer, tiny):
     data = datamodule(tiny.Source(margin=0.5), micro_tokens=100, row_tokens=60)
     split, pairs = data.split("train"), data.source.pairs("train")
-    split.weight[:] = np.arange(len(split))
-    split.target[:] = np.arange(len(split)) / 100
+    split.labels.weight[:] = np.arange(len(split))
+    split.labels.target[:] = np.arange(len(split)) / 100
     wanted = [5, 0, 17, 9, 11]
     step = split.step(wanted)
     assert len(step) > 1

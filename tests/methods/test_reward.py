@@ -107,7 +107,7 @@ def test_a_column_that_the_loss_would_ignore_is_refused(tiny, tmp_path):
     with pytest.raises(UserError, match="has a margin column that Plain does not read"):
         trainer.fit(module, datamodule=data)
     trainer, module, data = training(tiny, tmp_path, Plain())
-    data.split("train").target[3] = 0.7
+    data.split("train").labels.target[3] = 0.7
     with pytest.raises(UserError, match="has a target column that Plain does not read"):
         trainer.fit(module, datamodule=data)
     trainer, module, data = training(tiny, tmp_path, Plain(), max_steps=1, limit_val_batches=0)

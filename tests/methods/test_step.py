@@ -38,9 +38,9 @@ def trained(tiny, directory, module, data, steps=1):
     )
     datamodule = tiny.make_datamodule(tiny.Source(train=6), tokenizer, batch_size=6, **data)
     split = datamodule.split("train")
-    split.weight[:] = np.array([0.0, 3.0, 0.5, 1.0, 2.0, 0.25])
-    split.margin[:] = np.array([0.0, 0.5, 1.0, 0.0, 2.0, 0.0])
-    split.target[:] = np.array([1.0, 0.9, 0.5, 0.2, 1.0, 1.0])
+    split.labels.weight[:] = np.array([0.0, 3.0, 0.5, 1.0, 2.0, 0.25])
+    split.labels.margin[:] = np.array([0.0, 0.5, 1.0, 0.0, 2.0, 0.0])
+    split.labels.target[:] = np.array([1.0, 0.9, 0.5, 0.2, 1.0, 1.0])
     watch = tiny.Watch()
     trainer = tiny.make_trainer(
         directory, [watch], max_epochs=None, max_steps=steps, limit_val_batches=0, every_n_steps=99
@@ -56,13 +56,14 @@ def plain_loss(model, split):
         return model.network(input_ids=torch.from_numpy(ids).long()[None]).logits[0, 0]
 
     losses = []
-    for tree, margin, target in zip(split.trees, split.margin.tolist(), split.target.tolist(), strict=True):
+    columns = split.labels.margin.tolist(), split.labels.target.tolist()
+    for tree, margin, target in zip(split.trees, *columns, strict=True):
         difference = reward(tree.branches[0]) - reward(tree.branches[1]) - margin
         losses.append(
             -target * nn.functional.logsigmoid(difference)
             - (1 - target) * nn.functional.logsigmoid(-difference)
         )
-    weight = torch.from_numpy(split.weight)
+    weight = torch.from_numpy(split.labels.weight)
     return (torch.stack(losses) * weight).sum() / weight.sum()
 
 

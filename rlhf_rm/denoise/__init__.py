@@ -1,0 +1,1 @@
+"""Recipes: from the strength of each preference to the label columns that training reads."""

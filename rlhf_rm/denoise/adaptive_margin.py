@@ -1,0 +1,31 @@
+"""Adaptive margin: the stronger a preference, the further apart its rewards."""
+
+from dataclasses import dataclass, replace
+
+from rlhf_rm.denoise.base import Labels
+from rlhf_rm.errors import UserError
+
+
+@dataclass(frozen=True)
+class AdaptiveMargin:
+    """Add s · clip(μ, −c, c) to the margin: −log σ(Δ − s · clip(μ, −c, c)).
+
+    Source: paper, section 2.2 (adaptive margin; its printed equation has a misplaced bracket, this is
+    the intended one). Large margins destabilise.
+
+    Args:
+        scale: s, at least 0.
+        clip: c, in reward units, above 0.
+    """
+
+    scale: float
+    clip: float
+
+    def __call__(self, labels: Labels) -> Labels:
+        """See :class:`~rlhf_rm.denoise.base.LabelStep`."""
+        if self.scale < 0 or self.clip <= 0:
+            raise UserError(
+                f"denoise.recipe.steps.margin: scale={self.scale} must be at least 0 and "
+                f"clip={self.clip} above 0."
+            )
+        return replace(labels, margin=labels.margin + self.scale * labels.mean.clamp(-self.clip, self.clip))

@@ -1,0 +1,114 @@
+"""What a recipe works on.
+
+Shape legend: M members, B training pairs. Strengths and margins are in reward units.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from rlhf_rm.errors import UserError
+from rlhf_rm.functional.voting import strength_rank
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Strengths and label columns of the training pairs; a step of a recipe returns changed ones.
+
+    Args:
+        mean, std: strength of each pair as it is labelled now, (B,): a flip turns the sign of the mean.
+        rank: where each pair stood by strength before any flip, (B,), in (0, 1).
+        members_MB: each member's difference as the pairs are labelled now, (M, B).
+        swap: whether chosen and rejected change places, (B,), bool.
+        target: probability that chosen is better, (B,).
+        margin: by how much chosen should exceed rejected, (B,).
+        weight: in the mean of the losses, (B,).
+        keep: whether the pair is trained on, (B,), bool.
+    """
+
+    mean: Tensor
+    std: Tensor
+    rank: Tensor
+    members_MB: Tensor
+    swap: Tensor
+    target: Tensor
+    margin: Tensor
+    weight: Tensor
+    keep: Tensor
+
+
+class LabelStep(Protocol):
+    """One step of a recipe: changes label columns by strength; subclass nothing, be callable."""
+
+    def __call__(self, labels: Labels) -> Labels:
+        """The changed labels.
+
+        Raises:
+            UserError: a setting out of its range.
+        """
+        ...
+
+
+class Recipe:
+    """Steps that are taken one after another, in the order in which they are given.
+
+    Args:
+        steps: by name; a step of None is left out, so that a configuration can switch one off.
+    """
+
+    def __init__(self, steps: Mapping[str, LabelStep | None]) -> None:
+        self.steps = {name: step for name, step in steps.items() if step is not None}
+
+    def __call__(self, mean: Tensor, std: Tensor, members_MB: Tensor, margin: Tensor) -> Labels:
+        """The label columns of pairs of these strengths.
+
+        Args:
+            mean, std: of the strengths, (B,).
+            members_MB: each member's difference, (M, B).
+            margin: what the data itself asks for, (B,).
+
+        Raises:
+            UserError: a setting of a step is out of its range, or no pair is left.
+        """
+        labels = Labels(
+            mean=mean,
+            std=std,
+            rank=strength_rank(mean),
+            members_MB=members_MB,
+            swap=torch.zeros(len(mean), dtype=torch.bool),
+            target=torch.ones(len(mean), dtype=torch.float64),
+            margin=margin.double(),
+            weight=torch.ones(len(mean), dtype=torch.float64),
+            keep=torch.ones(len(mean), dtype=torch.bool),
+        )
+        for step in self.steps.values():
+            labels = step(labels)
+        if not (labels.keep & (labels.weight > 0)).any():
+            raise UserError(
+                f"the recipe {' + '.join(self.steps) or 'without steps'} leaves none of the {len(mean)} "
+                "training pairs: let it keep more."
+            )
+        return labels
+
+
+def flipped(labels: Labels, which_B: Tensor) -> Labels:
+    """Chosen and rejected of these pairs change places, and with them the sign of all that is signed."""
+    sign_B = torch.where(which_B, -1.0, 1.0).double()
+    return replace(
+        labels,
+        swap=labels.swap ^ which_B,
+        mean=labels.mean * sign_B,
+        members_MB=labels.members_MB * sign_B,
+        margin=labels.margin * sign_B,
+    )
+
+
+def check_share(name: str, value: float) -> None:
+    """Refuse a share outside [0, 1]."""
+    if not 0 <= value <= 1:
+        raise UserError(
+            f"denoise.recipe.steps.{name}={value} is a share of pairs: give a number from 0 to 1."
+        )

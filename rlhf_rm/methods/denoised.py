@@ -1,0 +1,67 @@
+"""Reward models trained on denoised labels, watched by the strength of the preferences."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rlhf_rm.data.batch import PairBatch, Step
+from rlhf_rm.data.denoised import DenoisedDataModule
+from rlhf_rm.errors import UserError
+from rlhf_rm.methods.reward import RewardModule
+from rlhf_rm.metrics.strength import BINS
+
+
+class DenoisedRewardModule(RewardModule):
+    """As :class:`RewardModule`, on a :class:`DenoisedDataModule`, logging accuracy by strength.
+
+    ``train/accuracy_by_strength/01`` (the weakest tenth) to ``…/10`` are the accuracies on the training
+    pairs since the last validation, against the labels as the data has them: what the recipe flips it
+    hopes to see fall. Source: paper, section 2.2.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._right_N = torch.zeros(BINS)
+        self._pairs_N = torch.zeros(BINS)
+        self._bin_B = torch.zeros(0, dtype=torch.long)
+        self._swap_B = torch.zeros(0, dtype=torch.bool)
+
+    def on_fit_start(self) -> None:
+        """Sort the training pairs into bins of strength.
+
+        Raises:
+            UserError: the data module has no strengths.
+        """
+        datamodule = self._datamodule
+        if not isinstance(datamodule, DenoisedDataModule):
+            raise UserError(
+                f"DenoisedRewardModule reads strengths, which {type(datamodule).__name__} has not: use a "
+                "DenoisedDataModule."
+            )
+        super().on_fit_start()
+        mean = datamodule.train_strengths.mean
+        order = np.argsort(mean, kind="stable")
+        bins = np.empty(len(mean), np.int64)
+        bins[order] = np.arange(len(mean)) * BINS // max(1, len(mean))
+        self._bin_B = torch.from_numpy(bins)
+        self._swap_B = torch.from_numpy(datamodule.split("train").labels.swap)
+
+    def log_differences(self, step: Step[PairBatch], difference_B: Tensor) -> None:
+        """As in the base class, and by strength."""
+        super().log_differences(step, difference_B)
+        index_B = torch.cat([pairs.index_B for pairs in step]).cpu()
+        right_B = ((difference_B.cpu() > 0) != self._swap_B[index_B]).float()
+        self._right_N.index_add_(0, self._bin_B[index_B], right_B)
+        self._pairs_N.index_add_(0, self._bin_B[index_B], torch.ones_like(right_B))
+
+    def on_validation_epoch_end(self) -> None:
+        """As in the base class, and the accuracies by strength of the training since the last time."""
+        super().on_validation_epoch_end()
+        counts = self._sum_over_ranks(torch.stack([self._right_N, self._pairs_N]).to(self.device))
+        for i, (right, pairs) in enumerate(counts.T.tolist()):
+            if pairs:
+                self.log(f"train/accuracy_by_strength/{i + 1:02d}", right / pairs)
+        self._right_N.zero_()
+        self._pairs_N.zero_()

@@ -1,0 +1,156 @@
+"""Training on denoised labels, from the command line and step by step."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from rlhf_rm.data.denoised import DenoisedDataModule
+from rlhf_rm.data.strengths import from_members, write_strengths
+from rlhf_rm.denoise.base import Recipe
+from rlhf_rm.denoise.drop import Drop
+from rlhf_rm.denoise.flip import Flip
+from rlhf_rm.denoise.select import Select
+
+
+@pytest.fixture
+def strengths(tiny, tmp_path):
+    """Strengths of the tiny source's training pairs: the k-th pair has strength k - 6."""
+    pairs = tiny.Source().pairs("train")
+    members = np.arange(len(pairs), dtype=float)[None] - 6 + np.array([[-0.5], [0.5]])
+    write_strengths(tmp_path / "vote", from_members([pair.pair_id for pair in pairs], members))
+    return str(tmp_path / "vote")
+
+
+@pytest.fixture
+def datamodule(tiny, strengths):
+    def make(*steps):
+        recipe = Recipe({str(i): step for i, step in enumerate(steps)})
+        return DenoisedDataModule(
+            tiny.Source(), tiny.make_tokenizer(), strengths=strengths, recipe=recipe, **tiny.LOADING
+        )
+
+    return make
+
+
+def tokens(split, indices):
+    """The token ids of each pair's chosen and rejected response, by their pair's number."""
+    found = {}
+    for batch in split.step(indices):
+        for name in ("chosen_B", "rejected_B"):
+            for index, response in zip(batch.index_B.tolist(), getattr(batch, name).tolist(), strict=True):
+                found[index, name] = int(batch.rows.length_N[response])
+    return found
+
+
+def test_a_flipped_pair_is_served_the_other_way_round(datamodule):
+    plain, flipped = datamodule().split("train"), datamodule(Flip(Select(weaker_than=-3.0))).split("train")
+    before, after = tokens(plain, range(24)), tokens(flipped, range(24))
+    for index in range(24):
+        chosen, rejected = ("chosen_B", "rejected_B") if index >= 3 else ("rejected_B", "chosen_B")
+        assert after[index, "chosen_B"] == before[index, chosen]
+        assert after[index, "rejected_B"] == before[index, rejected]
+
+
+def test_what_is_dropped_is_never_served_and_not_said_to_be_trained_on(datamodule):
+    data = datamodule(Drop(Select(below=0.25)))
+    split = data.split("train")
+    assert len(split.sizes) == 18
+    assert {index for index, _ in tokens(split, range(18))} == set(range(6, 24))
+    assert len(data.trained_on()) == 18 and data.trained_on() == split.column("pair_id")[6:]
+    assert data.report()["denoise"].items() >= {"kept": 18, "flipped": 0}.items()
+
+
+def test_only_training_pairs_are_changed(datamodule):
+    data = datamodule(Flip(Select()))
+    assert data.split("train").labels.swap.all()
+    assert not data.split("validation").labels.swap.any()
+
+
+@pytest.fixture
+def gold(world_strengths):
+    return f"denoise.strengths={world_strengths}"
+
+
+def test_a_run_logs_by_strength_and_says_what_the_recipe_did(rlhf_rm, small, tmp_path, gold):
+    run = tmp_path / "run"
+    ended = rlhf_rm(
+        "train",
+        *small,
+        "method=denoised",
+        "denoise=flip_margin",
+        gold,
+        f"hydra.run.dir={run}",
+        "trainer.max_steps=10",
+    )
+    assert ended.code == 0, ended.err
+    denoised = json.loads((run / "metrics.json").read_text())["data"]["denoise"]
+    assert denoised["kept"] == 40 and denoised["flipped"] == 4 and denoised["mean_margin"] > 0
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in rows[0] if name.startswith("train/accuracy_by_strength/")]
+    assert names == [f"train/accuracy_by_strength/{i:02d}" for i in range(1, 11)]
+    assert "40 pairs kept of 40, 4 flipped" in ended.out
+
+
+def test_flipping_every_pair_unlearns_what_the_labels_say(tiny, datamodule):
+    import lightning as L
+
+    from rlhf_rm.methods.denoised import DenoisedRewardModule
+
+    def accuracies(*steps):
+        data = datamodule(*steps)
+        plain = tiny.make_module(tiny.make_model(data.tokenizer), lr=2e-2)
+        module = DenoisedRewardModule(
+            plain.model, plain.loss, plain.optimizer_factory, plain.scheduler_factory, 1.0, 0.0
+        )
+        trainer = L.Trainer(
+            max_epochs=12,
+            accelerator="cpu",
+            logger=False,
+            enable_checkpointing=False,
+            barebones=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        trainer.fit(module, datamodule=data)
+        named = trainer.callback_metrics
+        by_strength = [float(named[f"train/accuracy_by_strength/{i:02d}"]) for i in range(1, 11)]
+        return by_strength, float(named["val/accuracy"])
+
+    torch.manual_seed(0)
+    by_strength, validation = accuracies()
+    flipped_by_strength, flipped_validation = accuracies(Flip(Select()))
+    assert np.mean(by_strength) > 0.8
+    assert np.mean(flipped_by_strength) < 0.2
+    assert validation > flipped_validation
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["denoise=flip"], "a recipe that this method does not read: add method=denoised"),
+        (["method=denoised"], "method=denoised needs a recipe: add denoise=flip"),
+        (["method=denoised", "denoise=flip"], "denoise.strengths has no value"),
+        (["method=denoised", "denoise=flip", "denoise.strengths=/no/such"], "/no/such is no strengths file"),
+        (["method=denoised", "denoise=flip", "denoise.strengths=published"], "has no strengths of its own"),
+    ],
+)
+def test_bad_input_is_one_sentence(rlhf_rm, small, overrides, message):
+    ended = rlhf_rm("train", *small, *overrides)
+    assert ended.code == 2 and message in ended.err
+    assert ended.err.count("\n") == 1
+
+
+def test_strengths_of_other_data_are_refused(rlhf_rm, small, gold):
+    ended = rlhf_rm("train", *small, "method=denoised", "denoise=flip", gold, "data.seed=1")
+    assert ended.code == 2 and "40 of 40 training pairs have no strength, the first of them" in ended.err
+
+
+def test_a_margin_that_the_loss_would_ignore_is_refused(rlhf_rm, small, gold):
+    recipe = ["method=denoised", "denoise=margin", gold]
+    ended = rlhf_rm("train", *small, *recipe, "loss=logexp")
+    assert ended.code == 2 and "has a margin column that LogExpLoss does not read" in ended.err
