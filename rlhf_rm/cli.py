@@ -16,6 +16,7 @@ from rlhf_rm.errors import UserError
 COMMANDS = {
     "train": "fit a method on a data set, then test and export it",
     "evaluate": "accuracy and calibration of a run, an export or a hub reward model",
+    "vote": "how strong each preference is, by the vote of several reward models",
     "score": "rewards for a JSONL file of prompts and responses",
     "export": "a run as a directory that plain transformers opens",
     "audit": "what is wrong with a preference set, before anyone pays for a training",

@@ -18,8 +18,10 @@ MAY_IMPORT = {
     "methods": {"losses", "denoise", "metrics", "models", "data", "functional"},
     "callbacks": {"metrics", "data", "functional"},
     "audit": {"metrics", "data", "functional"},
+    "voting": {"metrics", "data", "functional"},
     "commands": {
         "cli",
+        "voting",
         "audit",
         "callbacks",
         "methods",
@@ -32,7 +34,7 @@ MAY_IMPORT = {
     },
     "cli": {"commands"},
 }
-EVERYONE_MAY_IMPORT = {"errors", "files"}
+EVERYONE_MAY_IMPORT = {"errors", "files", "html", "plots"}
 OUTSIDE = {
     "functional": {"lightning", "transformers"},
     "data": {"peft"},

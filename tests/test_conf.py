@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModel
 from rlhf_rm.models.tokenizer import save_tokenizer, train_byte_bpe
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-PRIMARY = ("train", "evaluate", "score", "export", "audit")
+PRIMARY = ("train", "evaluate", "score", "export", "audit", "vote")
 SHARED = ("command", "scoring")  # parts of the primary configurations
 # Needs processes of its own: tests/test_cli_ddp.py. Has nothing to train on: tests/data/test_hub.py.
 ELSEWHERE = {("strategy", "ddp"), ("data", "rewardbench")}

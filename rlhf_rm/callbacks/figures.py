@@ -6,7 +6,7 @@ no global state of matplotlib is touched. Bars are 95 % Wilson intervals over pa
 Shape legend: B preference pairs, N bins.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -14,13 +14,10 @@ from torch import Tensor
 from rlhf_rm.metrics.accuracy import correct_pairs, tied_pairs
 from rlhf_rm.metrics.calibration import brier_score, reliability
 from rlhf_rm.metrics.rewards import Rewards
+from rlhf_rm.plots import BLUE, GREY, INK, ORANGE, SIZE, new_figure, note, points, style
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-BLUE, ORANGE, GREY, INK = "#2a78d6", "#d9622b", "#8a8a85", "#2b2b29"
-SIZE = (6.4, 4.6)  # inches
 
 
 def preference_figures(rewards: Rewards, name: str) -> dict[str, "Figure"]:
@@ -51,16 +48,16 @@ def reliability_diagram(chosen_B: Tensor, rejected_B: Tensor, *, title: str) -> 
     bins = reliability(difference_B)
     full = bins.pairs > 0
     pairs, confidence, accuracy = bins.pairs[full], bins.confidence[full], bins.accuracy[full]
-    figure = _figure((SIZE[0], 5.6))
+    figure = new_figure((SIZE[0], 5.6))
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3.2, 1))
-    _style(top, title)
-    _style(bottom)
+    style(top, title)
+    style(bottom)
     top.plot([0.5, 1], [0.5, 1], color=GREY, linewidth=1.2, linestyle=(0, (4, 3)), label="calibrated")
-    _points(top, confidence, accuracy, pairs)
+    points(top, confidence, accuracy, pairs)
     top.set(ylabel="accuracy", xlim=(0.49, 1.01))
     top.set_ylim(top=1.03)
     error, brier = float(bins.expected_calibration_error), float(brier_score(difference_B))
-    _note(top, f"expected calibration error {error:.3f}\nBrier score {brier:.3f}", (0.98, 0.05), "right")
+    note(top, f"expected calibration error {error:.3f}\nBrier score {brier:.3f}", (0.98, 0.05), "right")
     top.legend(loc="upper left", frameon=False)
     left, width = bins.edges[:-1].tolist(), float(bins.edges[1] - bins.edges[0])
     bottom.bar(left, bins.pairs.tolist(), width=width * 0.92, align="edge", color=BLUE, alpha=0.75)
@@ -88,9 +85,9 @@ def reward_margin_histogram(chosen_B: Tensor, rejected_B: Tensor, *, title: str,
         (tied_B, GREY, "tied"),
     ]
     shown = [part for part in parts if part[0].any()]
-    figure = _figure(SIZE)
+    figure = new_figure(SIZE)
     axes = figure.subplots()
-    _style(axes, title)
+    style(axes, title)
     axes.hist(
         [difference_B[member_B].tolist() for member_B, _, _ in shown],
         edges,
@@ -104,7 +101,7 @@ def reward_margin_histogram(chosen_B: Tensor, rejected_B: Tensor, *, title: str,
     axes.axvline(mean, color=GREY, linewidth=1.2, linestyle=(0, (4, 3)), label=f"mean {mean:.2f}")
     axes.set(xlabel="reward of chosen − reward of rejected", ylabel="pairs")
     accuracy, ties = float(right_B.double().mean()), int(tied_B.sum())
-    _note(axes, f"accuracy {accuracy:.3f}\n{len(chosen_B):,} pairs, {ties:,} ties", (0.98, 0.95), "right")
+    note(axes, f"accuracy {accuracy:.3f}\n{len(chosen_B):,} pairs, {ties:,} ties", (0.98, 0.95), "right")
     axes.legend(loc="upper left", frameon=False)
     axes.margins(y=0.32)  # room for legend and note above the bars
     return figure
@@ -133,52 +130,20 @@ def accuracy_by_length_difference(
     _, bin_B = torch.bucketize(longer_B, inner).unique(return_inverse=True)
     pairs = torch.bincount(bin_B).double()
     difference, accuracy = (torch.bincount(bin_B, weights=values) / pairs for values in (longer_B, correct_B))
-    figure = _figure(SIZE)
+    figure = new_figure(SIZE)
     axes = figure.subplots()
-    _style(axes, title)
+    style(axes, title)
     axes.axvline(0, color=INK, linewidth=0.8)
     overall = float(correct_B.mean())
     axes.axhline(overall, color=GREY, linewidth=1.2, linestyle=(0, (4, 3)), label=f"all pairs {overall:.3f}")
     axes.plot(difference.tolist(), accuracy.tolist(), color=BLUE, linewidth=1.2, alpha=0.5)
-    _points(axes, difference, accuracy, pairs)
+    points(axes, difference, accuracy, pairs)
     axes.set(
         xlabel="tokens of chosen − tokens of rejected  (mean of the bin)",
         ylabel="accuracy",
         ylim=(-0.03, 1.03),
     )
-    _note(axes, "← rejected is longer", (0.02, 0.05), "left")
-    _note(axes, "chosen is longer →", (0.98, 0.05), "right")
+    note(axes, "← rejected is longer", (0.02, 0.05), "left")
+    note(axes, "chosen is longer →", (0.98, 0.05), "right")
     axes.legend(loc="upper left", frameon=False)
     return figure
-
-
-def _figure(size: tuple[float, float]) -> "Figure":
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=size, dpi=150, layout="constrained")
-
-
-def _style(axes: "Axes", title: str = "") -> None:
-    axes.set_title(title, loc="left", fontsize=11, color=INK, pad=10)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e6e6e2", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=INK, length=3)
-
-
-def _note(axes: "Axes", text: str, at: tuple[float, float], side: str) -> None:
-    height: Any = "top" if at[1] > 0.5 else "bottom"
-    axes.text(*at, text, transform=axes.transAxes, ha=side, va=height, fontsize=9, color=INK)
-
-
-def _points(axes: "Axes", x_N: Tensor, accuracy_N: Tensor, pairs_N: Tensor) -> None:
-    """Points with their 95 % Wilson intervals, which hold for few pairs and for shares of 0 and 1 too."""
-    z = 1.96
-    centre = (accuracy_N + z**2 / (2 * pairs_N)) / (1 + z**2 / pairs_N)
-    spread = accuracy_N * (1 - accuracy_N) / pairs_N + z**2 / (4 * pairs_N**2)
-    half = z * spread.sqrt() / (1 + z**2 / pairs_N)
-    below, above = (accuracy_N - centre + half).clamp(min=0), (centre + half - accuracy_N).clamp(min=0)
-    axes.errorbar(
-        x_N.tolist(), accuracy_N.tolist(), yerr=[below.tolist(), above.tolist()],
-        fmt="o", color=BLUE, ecolor=BLUE, elinewidth=1.4, capsize=2.5, markersize=5,
-    )  # fmt: skip

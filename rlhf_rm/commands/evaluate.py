@@ -40,7 +40,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         template=cfg.template,
         trust_remote_code=cfg.trust_remote_code,
     )
-    source: PreferenceSource = instantiate(data_config(cfg))
+    source: PreferenceSource = instantiate(data_config(cfg, cfg.run))
     names = list(cfg.evaluate.sets or [default_set(cfg, source)])
     unknown = [name for name in names if name not in source.splits]
     if unknown:
@@ -71,13 +71,13 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     return evaluation
 
 
-def data_config(cfg: DictConfig) -> Any:
+def data_config(cfg: DictConfig, run: str) -> Any:
     """The data that was asked for, or the run's own."""
     if cfg.get("data") is not None:
         return cfg.data
-    config = Path(cfg.run) / "config.yaml"
+    config = Path(run) / "config.yaml"
     if not config.is_file():
-        raise UserError(f"{cfg.run} does not say what data it was trained on: name some with data=…")
+        raise UserError(f"{run} does not say what data it was trained on: name some with data=…")
     return OmegaConf.load(config).data
 
 

@@ -81,7 +81,7 @@ class DenoisedDataModule(PreferenceDataModule):
             target=labels.target.float().numpy(),
             margin=labels.margin.float().numpy(),
             weight=labels.weight.float().numpy(),
-            keep=(labels.keep & (labels.weight > 0)).numpy(),
+            keep=(labels.keep & (labels.weight > 0)).numpy() & train.labels.keep,
         )
         told = summary(columns)
         log.info(

@@ -3,7 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from rlhf_rm.data.encoded import EncodedPairs, encode_pairs
 from rlhf_rm.data.loading import StepLoader
 from rlhf_rm.data.module import StepDataModule
 from rlhf_rm.data.packing import Packing
+from rlhf_rm.data.splits import fold_of
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import fingerprint, read_json, whole_directory, write_json
 
@@ -36,12 +37,33 @@ class PreferenceDataModule(StepDataModule):
 
     Args:
         cache_dir: where encoded splits are kept; None keeps them for as long as this object lives.
+        folds: how many parts the training prompts fall into, by their hash, for cross-fitting.
+        held_out_fold: the part that is not trained on, from 0; None trains on all.
+        keep_identical: whether training pairs stay that truncation made identical; to score, not to train.
+
+    Raises:
+        UserError: there is no such fold.
     """
 
     unit = "pairs"
 
-    def __init__(self, *args: Any, cache_dir: Path | str | None, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        cache_dir: Path | str | None,
+        folds: int = 1,
+        held_out_fold: int | None = None,
+        keep_identical: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        if not ((folds == 1 and held_out_fold is None) or (folds > 1 and held_out_fold in range(folds))):
+            raise UserError(
+                f"held_out_fold={held_out_fold} of folds={folds} is none: with 2 folds or more they are "
+                "numbered from 0; without cross-fitting folds=1 and held_out_fold=null."
+            )
+        self.folds, self.held_out_fold = folds, held_out_fold
+        self.keep_identical = keep_identical
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self._splits: dict[str, PreferenceSplit] = {}
 
@@ -63,8 +85,13 @@ class PreferenceDataModule(StepDataModule):
                 if not directory.is_dir():
                     self._encode(name, directory)
             encoded = EncodedPairs.open(directory)
-            self._splits[name] = PreferenceSplit(encoded, self.packing)
+            split = PreferenceSplit(encoded, self.packing)
             _tell(name, encoded.report)
+            if name == "train" and self.held_out_fold is not None:
+                fold = fold_of(split.column("prompt_id"), self.folds)
+                split = split.relabelled(replace(split.labels, keep=fold != self.held_out_fold))
+                log.info("train: %d pairs are left without fold %d", len(split.kept), self.held_out_fold)
+            self._splits[name] = split
         return self._splits[name]
 
     def train_dataloader(self) -> StepLoader:
@@ -134,7 +161,11 @@ class PreferenceDataModule(StepDataModule):
             self.tokenizer.chat_template,
             self.encoder.max_length,
             self.encoder.too_long,
+            self._identical(name),
         )
+
+    def _identical(self, name: str) -> str:
+        return "drop" if name == "train" and not self.keep_identical else "keep"
 
     def _encode(self, name: str, directory: Path) -> None:
         pairs = self.source.pairs(name)
@@ -143,9 +174,8 @@ class PreferenceDataModule(StepDataModule):
                 f"the {name} split of {self.source.name} has no pairs: give a larger file, "
                 f"a data.{name}_path of its own, or a larger data.{name}_fraction."
             )
-        identical = "drop" if name == "train" else "keep"
         with whole_directory(directory) as made:
-            if not len(encode_pairs(self.encoder, pairs, identical=identical, directory=made)):
+            if not len(encode_pairs(self.encoder, pairs, identical=self._identical(name), directory=made)):
                 raise UserError(
                     f"none of the {len(pairs)} pairs of the {name} split is left: all are too long, or "
                     f"identical within {self.encoder.max_length} tokens; raise model.max_length."

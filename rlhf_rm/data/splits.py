@@ -1,6 +1,10 @@
 """Splits by a hash of the prompt: the same prompt is always on the same side, on every machine."""
 
 import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rlhf_rm.errors import UserError
 
@@ -31,3 +35,16 @@ def assign_split(prompt_id: str, *, validation_fraction: float, test_fraction: f
     if position < test_fraction + validation_fraction:
         return "validation"
     return "train"
+
+
+def fold_of(prompt_ids: Sequence[str], folds: int) -> NDArray[np.int64]:
+    """Which of ``folds`` parts each pair is in, (B,), by its prompt: the same on every machine.
+
+    Taken from another hash than :func:`assign_split`'s, so that each split has pairs of every fold.
+
+    Args:
+        prompt_ids: see :attr:`~rlhf_rm.data.types.PreferencePair.prompt_id`.
+        folds: how many, at least 1.
+    """
+    digests = (hashlib.sha256(f"fold:{prompt}".encode()).digest() for prompt in prompt_ids)
+    return np.array([int.from_bytes(digest[:8], "big") % folds for digest in digests], np.int64)

@@ -84,10 +84,7 @@ def load_reward_model(
     """
     origin = str(local_copy(find_model(run)))
     adapter, origin = origin, base_of(origin)
-    has_tokenizer = any((Path(adapter) / file).is_file() for file in TOKENIZER_FILES)
-    tokenizer = load_tokenizer(adapter if has_tokenizer else origin)
-    ensure_pad_token(tokenizer)
-    set_template(tokenizer, template)
+    tokenizer = tokenizer_of(adapter, template)
     try:
         config = AutoConfig.from_pretrained(origin, trust_remote_code=trust_remote_code)
         heads = " ".join(config.architectures or [])
@@ -114,6 +111,20 @@ def load_reward_model(
     limit = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", NO_LIMIT) or NO_LIMIT)
     model = RewardModel(network, attention).to(device).eval()
     return LoadedReward(model, tokenizer, int(limit), adapter)
+
+
+def tokenizer_of(directory: str, template: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model or an adapter, with a pad token and its chat template.
+
+    Args:
+        directory: of the model.
+        template: chat template; ``auto`` takes the one that comes with it.
+    """
+    has_tokenizer = any((Path(directory) / file).is_file() for file in TOKENIZER_FILES)
+    tokenizer = load_tokenizer(directory if has_tokenizer else base_of(directory))
+    ensure_pad_token(tokenizer)
+    set_template(tokenizer, template)
+    return tokenizer
 
 
 def base_of(directory: str) -> str:

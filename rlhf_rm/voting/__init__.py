@@ -1,0 +1,1 @@
+"""What a vote tells: numbers, figures, and the pairs worth reading."""

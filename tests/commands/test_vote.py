@@ -1,0 +1,143 @@
+"""`rlhf-rm vote` over real runs, from the command line."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("members")
+
+
+@pytest.fixture
+def members(rlhf_rm, small, runs):
+    """Three members of the small world, trained once."""
+    if not (runs / "plain").exists():
+        ended = rlhf_rm("train", "-m", *small, "seed=1,2,3", f"hydra.sweep.dir={runs}/plain")
+        assert ended.code == 0, ended.err
+    return f"{runs}/plain/*"
+
+
+@pytest.fixture
+def folded(rlhf_rm, small, runs):
+    """Two members of two models each, every one trained without a fold of its own."""
+    if not (runs / "folds").exists():
+        folds = ["seed=1,2", "method.datamodule.folds=2", "method.datamodule.held_out_fold=0,1"]
+        ended = rlhf_rm("train", "-m", *small, *folds, f"hydra.sweep.dir={runs}/folds")
+        assert ended.code == 0, ended.err
+    return f"{runs}/folds/*"
+
+
+def strengths_of(directory):
+    return pq.read_table(directory / "strengths.parquet").to_pydict()
+
+
+def test_a_vote_leaves_strengths_figures_and_a_manifest(rlhf_rm, members, runs, tmp_path):
+    ended = rlhf_rm("vote", f"members={members}", f"hydra.run.dir={tmp_path}")
+    assert ended.code == 0, ended.err
+    table = strengths_of(tmp_path)
+    scores = np.array([table[f"member_0{m}"] for m in range(3)])
+    assert np.allclose(scores.mean(0), table["mean"]) and np.allclose(scores.std(0), table["std"])
+    assert len(table["pair_id"]) == 40 and scores.std(0).min() > 0
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert [models[0]["run"] for models in manifest["members"]] == [
+        str(runs / "plain" / str(m)) for m in range(3)
+    ]
+    assert manifest["data"]["sets"] == ["train"] and manifest["summary"]["reference"] == "gold"
+    assert {path.name for path in tmp_path.glob("*.png")} == {"strength.png", "std.png", "agreement.png"}
+    assert "40 pairs, 3 members" in ended.out and "AUROC" in ended.out
+    # The same numbers as `evaluate` has, by another way.
+    again = rlhf_rm(
+        "evaluate", f"run={runs}/plain/0", "evaluate.sets=[train]", f"hydra.run.dir={tmp_path}/evaluation"
+    )
+    assert again.code == 0, again.err
+    margin = json.loads((tmp_path / "evaluation/evaluation.json").read_text())["sets"]["train"]["mean_margin"]
+    assert margin == pytest.approx(float(scores[0].mean()), abs=1e-5)
+
+
+def test_members_that_were_scored_are_not_scored_again(rlhf_rm, members, runs, tmp_path, monkeypatch):
+    first = rlhf_rm("vote", f"members=[{runs}/plain/0,{runs}/plain/1]", f"hydra.run.dir={tmp_path}")
+    assert first.out.count("pairs of train scored") == 2
+    second = rlhf_rm("vote", f"members={members}", f"hydra.run.dir={tmp_path}")
+    assert second.out.count("pairs of train scored") == 1 and f"{runs}/plain/2: 40 pairs" in second.out
+    assert len(strengths_of(tmp_path)) == 3 + 3
+
+
+def test_cross_fitting_scores_each_pair_without_having_seen_it(rlhf_rm, folded, runs, tmp_path):
+    ended = rlhf_rm("vote", f"members={folded}", "fold=2", f"hydra.run.dir={tmp_path}")
+    assert ended.code == 0, ended.err
+    table = strengths_of(tmp_path)
+    assert [name for name in table if name.startswith("member_")] == ["member_00", "member_01"]
+    from rlhf_rm.data.splits import fold_of
+    from rlhf_rm.data.trained_on import trained_on
+    from rlhf_rm.data.world.source import WorldSource
+
+    sizes = {"train_pairs": 40, "validation_pairs": 10, "test_pairs": 12, "shifted_pairs": 4}
+    pairs = WorldSource(seed=0, flip_rate=0.0, demonstrations=40, **sizes).pairs("train")
+    assert [pair.pair_id for pair in pairs] == table["pair_id"]
+    fold = fold_of([pair.prompt_id for pair in pairs], 2)
+    assert 5 < fold.sum() < 35
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    for models in manifest["members"]:
+        for number, model in enumerate(models):
+            from pathlib import Path
+
+            seen = trained_on(Path(model["model"]), table["pair_id"])
+            assert seen.tolist() == (fold != number).tolist()
+
+
+def test_a_fold_that_is_missing_is_named(rlhf_rm, folded, runs, tmp_path):
+    ended = rlhf_rm("vote", f"members=[{runs}/folds/0,{runs}/folds/1,{runs}/folds/2]", "fold=2")
+    assert ended.code == 2 and "lacks the models without fold 1" in ended.err
+
+
+def test_a_model_that_saw_its_fold_is_refused(rlhf_rm, folded, runs, tmp_path):
+    shutil.copytree(runs / "folds", tmp_path / "folds")
+    for seed in (0, 2):
+        one, other = (tmp_path / "folds" / str(seed + i) / "export/trained_on.npy" for i in (0, 1))
+        shutil.copy(one, other)
+    ended = rlhf_rm("vote", f"members={tmp_path}/folds/*", "fold=2")
+    assert ended.code == 2 and "of the fold that it should have left out" in ended.err
+
+
+def test_members_that_disagree_on_the_template_are_refused(rlhf_rm, members, runs, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(runs / "plain/1/export", other)
+    file = other / "chat_template.jinja"
+    if file.exists():
+        file.write_text(file.read_text() + " ")
+    config = json.loads((other / "tokenizer_config.json").read_text())
+    if "chat_template" in config:
+        config["chat_template"] += " "
+        (other / "tokenizer_config.json").write_text(json.dumps(config))
+    ended = rlhf_rm("vote", f"members=[{runs}/plain/0,{other}]")
+    assert ended.code == 2 and "have different chat templates" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["members={runs}/plain/0"], "a vote takes at least 2 members, but members="),
+        (["members={runs}/no*"], "matches no directory"),
+        (["members=[{runs}/plain/0,{runs}/plain/0]"], "twice: each model has one vote"),
+        (["members={runs}/plain/*", "fold=1"], "fold=1 is neither none nor a number of folds"),
+        (["members={runs}/plain/*", "fold=2"], "was not trained with 2 folds (folds=1"),
+        (["members={runs}/plain/*", "sets=[nope]"], "sets=['nope'] is not in synthetic data"),
+    ],
+)
+def test_bad_input_is_one_sentence(rlhf_rm, members, runs, overrides, message):
+    ended = rlhf_rm("vote", *(one.format(runs=runs) for one in overrides))
+    assert ended.code == 2 and message in ended.err
+    assert ended.err.count("\n") == 1
+
+
+def test_a_vote_is_what_denoised_training_reads(rlhf_rm, small, members, tmp_path):
+    assert rlhf_rm("vote", f"members={members}", f"hydra.run.dir={tmp_path}/vote").code == 0
+    recipe = ["method=denoised", "denoise=vote_target", f"denoise.strengths={tmp_path}/vote"]
+    ended = rlhf_rm("train", *small, *recipe, f"hydra.run.dir={tmp_path}/run")
+    assert ended.code == 0, ended.err
+    assert 0 < json.loads((tmp_path / "run/metrics.json").read_text())["data"]["denoise"]["mean_target"] < 1
