@@ -19,6 +19,7 @@ COMMANDS = {
     "vote": "how strong each preference is, by the vote of several reward models",
     "score": "rewards for a JSONL file of prompts and responses",
     "export": "a run as a directory that plain transformers opens",
+    "report": "one table and figures of many runs, over seeds, with intervals",
     "audit": "what is wrong with a preference set, before anyone pays for a training",
 }
 # Set by `train` for the ranks that Lightning starts: the resolved configuration of their job.

@@ -45,5 +45,5 @@ td{padding:2px 0}.bars{width:100%}.bars .n{text-align:right;padding-right:14px;w
 details{margin-top:8px}summary{cursor:pointer;color:var(--soft)}
 article{border-top:1px solid var(--line);padding:10px 0}
 dl{margin:0;display:grid;grid-template-columns:80px 1fr;gap:2px 12px}
-img{max-width:100%}dt{color:var(--soft)}dd{margin:0;white-space:pre-wrap;overflow-wrap:anywhere}
+img{max-width:100%}.wide{overflow-x:auto}dt{color:var(--soft)}dd{margin:0;white-space:pre-wrap;overflow-wrap:anywhere}
 """

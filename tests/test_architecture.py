@@ -19,8 +19,10 @@ MAY_IMPORT = {
     "callbacks": {"metrics", "data", "functional"},
     "audit": {"metrics", "data", "functional"},
     "voting": {"metrics", "data", "functional"},
+    "report": {"metrics"},
     "commands": {
         "cli",
+        "report",
         "voting",
         "audit",
         "callbacks",

@@ -10,10 +10,14 @@ from transformers import AutoConfig, AutoModel
 from rlhf_rm.models.tokenizer import save_tokenizer, train_byte_bpe
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-PRIMARY = ("train", "evaluate", "score", "export", "audit", "vote")
+PRIMARY = ("train", "evaluate", "score", "export", "audit", "vote", "report")
 SHARED = ("command", "scoring")  # parts of the primary configurations
 # Needs processes of its own: tests/test_cli_ddp.py. Has nothing to train on: tests/data/test_hub.py.
-ELSEWHERE = {("strategy", "ddp"), ("data", "rewardbench")}
+ELSEWHERE = {
+    ("strategy", "ddp"),
+    ("data", "rewardbench"),
+    *(("experiment", name) for name in ("deciles", "denoise")),
+}
 # `debug=tiny` is in the small overrides already.
 COVERED = {("debug", "tiny")}
 STAND_INS = {

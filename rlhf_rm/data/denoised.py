@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from rlhf_rm.data.preference import LabelColumns, PreferenceDataModule, PreferenceSplit
-from rlhf_rm.data.strengths import NOTES, Strengths, published, read_strengths
+from rlhf_rm.data.strengths import Strengths, published, read_strengths
 from rlhf_rm.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -67,8 +67,7 @@ class DenoisedDataModule(PreferenceDataModule):
         if self._table is not None:
             strengths = self._table.joined(pair_id)
         else:
-            notes = [name for name in train.table.column_names if name.startswith(NOTES)]
-            strengths = published({name: train.encoded.numbers(name) for name in notes}, pair_id)
+            strengths = published(train.notes, pair_id)
         self._strengths = strengths
         labels = self.recipe(
             torch.from_numpy(strengths.mean),

@@ -247,6 +247,12 @@ class PreferenceSplit:
         """A column of the pairs; see :class:`~rlhf_rm.data.encoded.EncodedPairs`."""
         return list(self.table[name].to_pylist())
 
+    @cached_property
+    def notes(self) -> dict[str, NDArray[np.float64]]:
+        """The notes of the pairs by name, (B,); NaN where a pair has none."""
+        names = [name for name in self.table.column_names if name.startswith("notes.")]
+        return {name.removeprefix("notes."): self.encoded.numbers(name) for name in names}
+
     @property
     def columns(self) -> dict[str, Sequence[Any]]:
         """The columns by which rewards are told apart; see :func:`~rlhf_rm.metrics.split.evaluate_split`."""

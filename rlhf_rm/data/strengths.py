@@ -20,7 +20,7 @@ from rlhf_rm.functional.voting import preference_strength
 
 FILE = "strengths.parquet"
 MANIFEST = "manifest.json"
-NOTES = "notes.strength_"
+NOTES = "strength_"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from rlhf_rm.functional.preference import centring
 from rlhf_rm.functional.ranking import choice_weights
 from rlhf_rm.losses.base import ChoiceLoss, PreferenceLoss
 from rlhf_rm.methods.step import OptimizerFactory, SchedulerFactory, StepModule
+from rlhf_rm.metrics.reference import reference_accuracy, reference_labels
 from rlhf_rm.metrics.rewards import Rewards, RewardTable
 from rlhf_rm.metrics.split import evaluate_split
 from rlhf_rm.models.reward import RewardModel
@@ -96,11 +97,19 @@ class RewardModule(StepModule):
         self._collect(self.validation_table, step)
 
     def on_validation_epoch_end(self) -> None:
-        """Log accuracy, loss and calibration on the validation split."""
+        """Log accuracy, loss and calibration on the validation split, and accuracy by gold if known."""
         rewards = self.validation_table.rewards()
         self._warn_if_constant(rewards)
         for name, value in rewards.summary().items():
             self.log(f"val/{name}", value, prog_bar=name == "accuracy")
+        known = reference_labels(self._datamodule.split("validation").notes)
+        if known is not None:
+            name, right = known
+            index = rewards.index.numpy()
+            difference = (rewards.chosen - rewards.rejected).double().numpy()
+            accuracy = reference_accuracy(difference, right[index])
+            if accuracy is not None:
+                self.log(f"val/accuracy_{name}", accuracy)
 
     def test_step(self, step: Step[PairBatch], batch_idx: int) -> None:
         """As :meth:`validation_step`; what was collected stays in ``test_rewards``."""

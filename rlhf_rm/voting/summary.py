@@ -12,26 +12,12 @@ from numpy.typing import NDArray
 from torchmetrics.functional.classification import binary_auroc
 
 from rlhf_rm.data.strengths import Strengths
+from rlhf_rm.metrics.reference import reference_labels
 from rlhf_rm.metrics.strength import accuracy_by_strength
 
 QUANTILES = (5, 10, 20, 25, 30, 50, 75, 90, 100)  # as the paper prints them, in per cent
+NAMES = {"gold": "gold", "gpt4": "GPT-4"}  # of references
 SIZES = (1, 2, 5, 10, 20, 50)  # of ensembles
-
-
-def reference(notes: Mapping[str, NDArray[np.float64]]) -> tuple[str, NDArray[np.float64]] | None:
-    """What else is known of the labels: a name, and 1 (right), 0 (wrong) or NaN (unknown), (B,).
-
-    In the synthetic world it is gold; in the published columns the label of GPT-4.
-
-    Args:
-        notes: of the pairs by name, (B,); NaN where a pair has none.
-    """
-    if "gold_chosen" in notes:
-        difference = notes["gold_chosen"] - notes["gold_rejected"]
-        return "gold", np.where(difference == 0, np.nan, (difference > 0).astype(np.float64))
-    if "gpt4_label" in notes:
-        return "GPT-4", notes["gpt4_label"]
-    return None
 
 
 def summarise(strengths: Strengths, notes: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
@@ -39,7 +25,8 @@ def summarise(strengths: Strengths, notes: Mapping[str, NDArray[np.float64]]) ->
 
     Args:
         strengths: of the pairs, in the order of the notes.
-        notes: see :func:`reference`; ``flipped`` tells planted flips from other wrong labels.
+        notes: see :func:`~rlhf_rm.metrics.reference.reference_labels`; ``flipped`` tells planted flips
+            from other wrong labels.
 
     Returns:
         ``pairs``, ``negative`` (share of pairs with a mean below 0), ``quantiles`` of the mean (per cent
@@ -53,10 +40,10 @@ def summarise(strengths: Strengths, notes: Mapping[str, NDArray[np.float64]]) ->
         "quantiles": {str(q): float(np.quantile(mean, q / 100)) for q in QUANTILES},
         "mean_std": float(strengths.std.mean()),
     }
-    known = reference(notes)
+    known = reference_labels(notes)
     if known is not None:
         name, right = known
-        result["reference"] = name
+        result["reference"] = NAMES[name]
         result["agreement"] = agreement(mean, right)
         result["wrong_labels"] = wrong_labels(strengths, right, notes.get("flipped"))
     return result

@@ -86,12 +86,12 @@ def test_a_file_that_is_not_there_is_told(tmp_path):
 
 
 def test_published_columns_are_strengths():
-    notes = {"notes.strength_mean": np.array([0.5, 1.0]), "notes.strength_member_00": np.array([0.0, 1.0])}
-    read = published(notes | {"notes.gold": np.zeros(2)}, ["a", "b"])
+    notes = {"strength_mean": np.array([0.5, 1.0]), "strength_member_00": np.array([0.0, 1.0])}
+    read = published(notes | {"gold": np.zeros(2)}, ["a", "b"])
     assert read.mean.tolist() == [0.5, 1.0] and read.members_MB.tolist() == [[0.0, 1.0]]
-    members = {f"notes.strength_member_0{m}": row for m, row in enumerate(MEMBERS)}
+    members = {f"strength_member_0{m}": row for m, row in enumerate(MEMBERS)}
     assert published(members, ["a", "b", "c"]).mean.tolist() == [2.0, -3.0, 0.5]
     with pytest.raises(UserError, match="has no strengths of its own"):
-        published({"notes.gold": np.zeros(2)}, ["a", "b"])
+        published({"gold": np.zeros(2)}, ["a", "b"])
     with pytest.raises(UserError, match="1 of 2 pairs have no strength in the data, the first of them b"):
-        published({"notes.strength_mean": np.array([0.5, np.nan])}, ["a", "b"])
+        published({"strength_mean": np.array([0.5, np.nan])}, ["a", "b"])

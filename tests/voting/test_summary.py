@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from rlhf_rm.data.strengths import from_members
-from rlhf_rm.voting.summary import agreement, auroc, reference, summarise, wrong_labels
+from rlhf_rm.voting.summary import agreement, auroc, summarise, wrong_labels
 
 
 def strengths(members):
@@ -18,15 +18,6 @@ def test_auroc_is_the_share_of_pairs_in_the_right_order():
     by_hand = ((difference > 0) + 0.5 * (difference == 0)).mean()
     assert auroc(score, positive) == pytest.approx(by_hand, abs=1e-6)
     assert auroc(score, np.zeros(60, bool)) is None
-
-
-def test_gold_and_gpt4_are_references_and_silence_is_neither():
-    gold = {"gold_chosen": np.array([1.0, 0.0, 2.0]), "gold_rejected": np.array([0.0, 1.0, 2.0])}
-    name, right = reference(gold)
-    assert name == "gold" and right[:2].tolist() == [1.0, 0.0] and np.isnan(right[2])
-    name, right = reference({"gpt4_label": np.array([1.0, np.nan, 0.0])})
-    assert name == "GPT-4" and right[0] == 1 and np.isnan(right[1])
-    assert reference({"other": np.zeros(3)}) is None
 
 
 def test_agreement_is_taken_by_tenth_where_the_reference_speaks():

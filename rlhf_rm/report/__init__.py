@@ -1,0 +1,1 @@
+"""What many runs say together: tables and figures over seeds, with intervals."""

@@ -1,0 +1,127 @@
+"""Runs, read back from their directories, and put into groups that differ in the seed alone."""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhf_rm.errors import UserError
+
+# Settings that say where a run is, not what it is.
+ELSEWHERE = ("hydra.", "paths.", "launcher", "logger", "resume")
+SEED = "seed"
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """One finished run.
+
+    Args:
+        directory: where it lies.
+        overrides: what it was told, by key, as text.
+        metrics: of the test by name, of the last validation as ``val/NAME``.
+        curves: of each metric the (step, value) that were logged.
+    """
+
+    directory: Path
+    overrides: Mapping[str, str]
+    metrics: Mapping[str, float]
+    curves: Mapping[str, Sequence[tuple[int, float]]]
+
+    @property
+    def seed(self) -> str:
+        """By which runs of different groups are paired: its seed, and that of its data."""
+        return "/".join(self.overrides.get(key, "") for key in (SEED, "data.seed"))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in the seed alone.
+
+    Args:
+        name: the settings by which it differs from the other groups.
+        settings: the same, by key.
+        runs: by seed.
+    """
+
+    name: str
+    settings: Mapping[str, str]
+    runs: Mapping[str, TrainedRun]
+
+
+def read_runs(directories: Sequence[Path], overrides: Mapping[Path, Mapping[str, str]]) -> list[TrainedRun]:
+    """The finished runs among these directories.
+
+    Args:
+        directories: of runs; those that hold no metrics.json are left out.
+        overrides: what each run was told.
+
+    Raises:
+        UserError: none is a finished run.
+    """
+    runs = []
+    for directory in directories:
+        file = directory / "metrics.json"
+        if not file.is_file():
+            continue
+        results = json.loads(file.read_text(encoding="utf-8"))
+        test = next(iter(results["sets"].values()))
+        metrics = {name: float(value) for name, value in test.items() if isinstance(value, int | float)}
+        metrics |= results["validation"]
+        kept = {key: value for key, value in overrides[directory].items() if not key.startswith(ELSEWHERE)}
+        runs.append(TrainedRun(directory, kept, metrics, _curves(directory / "metrics.csv")))
+    if not runs:
+        raise UserError(
+            f"none of the {len(directories)} directories holds a finished run (a metrics.json): name run "
+            "directories, or a glob of them such as 'outputs/train_sweeps/DATE/*'."
+        )
+    return runs
+
+
+def grouped(runs: Sequence[TrainedRun]) -> list[Group]:
+    """The runs in groups that differ in the seed alone, in the order of their first run.
+
+    Raises:
+        UserError: two runs are the same in everything.
+    """
+    keys = list(dict.fromkeys(key for run in runs for key in run.overrides))
+    varying = [
+        key
+        for key in keys
+        if key not in (SEED, "data.seed") and len({run.overrides.get(key) for run in runs}) > 1
+    ]
+    # Runs on worlds of different seeds read different strengths.
+    if "data.seed" in keys:
+        varying = [key for key in varying if key != "denoise.strengths"]
+    groups: dict[tuple[tuple[str, str], ...], dict[str, TrainedRun]] = {}
+    for run in runs:
+        settings = tuple((key, run.overrides[key]) for key in varying if key in run.overrides)
+        members = groups.setdefault(settings, {})
+        if run.seed in members:
+            raise UserError(
+                f"{run.directory} and {members[run.seed].directory} have the same settings and seed: "
+                "name each run once."
+            )
+        members[run.seed] = run
+    return [Group(_name(settings), dict(settings), members) for settings, members in groups.items()]
+
+
+def _name(settings: Sequence[tuple[str, str]]) -> str:
+    if len(settings) == 1:
+        return settings[0][1]
+    return ", ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in settings) or "all runs"
+
+
+def _curves(file: Path) -> dict[str, list[tuple[int, float]]]:
+    curves: dict[str, list[tuple[int, float]]] = {}
+    if not file.is_file():
+        return curves
+    with file.open(encoding="utf-8", newline="") as opened:
+        rows: list[dict[str, Any]] = list(csv.DictReader(opened))
+    for row in rows:
+        for name, value in row.items():
+            if name != "step" and value not in ("", None):
+                curves.setdefault(name, []).append((int(row["step"]), float(value)))
+    return curves

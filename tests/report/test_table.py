@@ -1,0 +1,71 @@
+import pytest
+
+from rlhf_rm.errors import UserError
+from rlhf_rm.report.figures import by_slice, comparison, curves
+from rlhf_rm.report.runs import TrainedRun, grouped
+from rlhf_rm.report.table import estimate, metric_of, over_seeds, paired
+
+
+def run(tmp_path, accuracy, curve=(), **overrides):
+    told = {key.replace("__", "."): str(value) for key, value in overrides.items()}
+    points = [(10 * (i + 1), value) for i, value in enumerate(curve)]
+    return TrainedRun(tmp_path, told, {"accuracy": accuracy}, {"val/accuracy": points})
+
+
+def test_the_interval_is_students():
+    found = estimate([0.70, 0.74, 0.72])
+    # t(0.975, 2) = 4.3027; the standard error is 0.02 / sqrt(3).
+    assert found.mean == pytest.approx(0.72) and found.seeds == 3
+    assert found.high - found.mean == pytest.approx(4.302653 * 0.02 / 3**0.5, rel=1e-5)
+    assert estimate([0.5]).low is None
+
+
+def test_groups_differ_in_what_varies_and_not_in_the_seed(tmp_path):
+    runs = [
+        run(tmp_path, 0.5 + 0.1 * seed, seed=seed, denoise=denoise, method="denoised", data__seed=seed,
+            denoise__strengths=f"votes/{seed}")
+        for denoise in ("none", "flip")
+        for seed in (1, 2)
+    ]  # fmt: skip
+    groups = grouped(runs)
+    assert [group.name for group in groups] == ["none", "flip"]
+    assert all(len(group.runs) == 2 for group in groups)
+    with pytest.raises(UserError, match="have the same settings and seed"):
+        grouped([*runs, runs[0]])
+
+
+def test_differences_are_taken_seed_by_seed(tmp_path):
+    baseline = [run(tmp_path, value, seed=seed, denoise="none") for seed, value in enumerate((0.2, 0.5, 0.8))]
+    better = [run(tmp_path, value, seed=seed, denoise="flip") for seed, value in enumerate((0.3, 0.6, 0.9))]
+    first, second = grouped([*baseline, *better])
+    found = paired(second, first, "accuracy")
+    assert found.mean == pytest.approx(0.1) and found.high - found.low < 1e-9
+    assert over_seeds(second, "accuracy").high - over_seeds(second, "accuracy").low > 1
+
+
+def test_best_and_lost_are_of_the_curve(tmp_path):
+    one = run(tmp_path, 0.5, curve=(0.5, 0.8, 0.7), seed=1)
+    assert metric_of(one, "best val/accuracy") == 0.8
+    assert metric_of(one, "lost val/accuracy") == pytest.approx(0.1)
+    assert metric_of(one, "lost val/nothing") is None
+
+
+def test_figures_are_drawn_for_what_there_is(tmp_path):
+    plain = grouped([run(tmp_path, 0.5, curve=(0.4, 0.6), seed=s, denoise=d) for s in (1, 2) for d in "ab"])
+    assert by_slice(plain, "accuracy") is None
+    assert len(curves(plain, "val/accuracy").axes[0].lines) == 2
+    assert curves(plain, "val/loss") is None
+    comparison(plain, "accuracy").canvas.draw()
+    key = "denoise__recipe__steps__slice__"
+    runs = [
+        run(tmp_path, 0.1 * number, seed=seed, **{f"{key}number": number, f"{key}flip": flip})
+        for seed in (1, 2)
+        for number in range(3)
+        for flip in ("false", "true")
+    ]
+    lines = by_slice(grouped(runs), "accuracy").axes[0].lines
+    drawn = {line.get_label(): line.get_ydata() for line in lines if len(line.get_xdata()) == 3}
+    assert {name: list(values) for name, values in drawn.items()} == {
+        "as labelled": [0.0, 0.1, 0.2],
+        "flipped": [0.0, 0.1, 0.2],
+    }
