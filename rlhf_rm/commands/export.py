@@ -14,7 +14,9 @@ from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.trained_on import save_trained_on
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import read_json
+from rlhf_rm.models.ensemble import FullEnsemble
 from rlhf_rm.models.export import export
+from rlhf_rm.models.reward import MEMBER
 
 
 def run(cfg: DictConfig) -> None:
@@ -64,22 +66,27 @@ def export_run(
 ) -> float:
     """Export a run's model with its card and the list of what it was trained on; see :func:`export`.
 
+    The members of an ensemble of whole models lie in directories of their own.
+
     Args:
         parts: the run.
         directory: of the export.
         config: of the run, resolved.
         sets: what its test measured; empty if there was none.
     """
-    return export(
-        parts.model,
-        parts.tokenizer,
-        directory,
-        max_length=parts.datamodule.encoder.max_length,
-        probes=parts.datamodule.probes(),
-        add=lambda made: save_trained_on(made, parts.datamodule.trained_on()),
-        facts=training_facts(parts, config),
-        sets=sets,
-    )
+    settings: dict[str, Any] = {
+        "max_length": parts.datamodule.encoder.max_length,
+        "probes": parts.datamodule.probes(),
+        "add": lambda made: save_trained_on(made, parts.datamodule.trained_on()),
+        "facts": training_facts(parts, config),
+        "sets": sets,
+    }
+    if isinstance(parts.model, FullEnsemble):
+        return max(
+            export(member, parts.tokenizer, directory / f"{MEMBER}{m:02d}", **settings)
+            for m, member in enumerate(parts.model.models)
+        )
+    return export(parts.model, parts.tokenizer, directory, **settings)
 
 
 def training_facts(parts: Run, config: DictConfig) -> list[tuple[str, str]]:

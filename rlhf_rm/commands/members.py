@@ -16,6 +16,7 @@ from rlhf_rm.errors import UserError
 from rlhf_rm.files import fingerprint
 from rlhf_rm.models.hub import local_copy
 from rlhf_rm.models.load import find_model
+from rlhf_rm.models.reward import MEMBER
 
 # What may differ between the folds of one member: where it ran, and which fold it left out.
 NOT_ITS_OWN = ("paths", "callbacks", "logger")
@@ -30,12 +31,14 @@ class Model:
         directory: of its weights.
         weights: SHA-256 of them.
         fold: which fold it was trained without; None if it was trained on all.
+        size: how many members it holds: 1, or the heads of an ensemble.
     """
 
     run: str
     directory: Path
     weights: str
     fold: int | None
+    size: int
 
 
 def find_members(patterns: Sequence[str], fold: int | None) -> list[list[Model]]:
@@ -54,9 +57,10 @@ def find_members(patterns: Sequence[str], fold: int | None) -> list[list[Model]]
         raise UserError(f"members names {doubled[0]} twice: each model has one vote.")
     models = [_model(run) for run in runs]
     members = [[model] for model in models] if fold is None else _folded(models, fold)
-    if len(members) < 2:
+    count = sum(models[0].size for models in members)
+    if count < 2:
         raise UserError(
-            f"a vote takes at least 2 members, but members={','.join(patterns)} names {len(members)}: train "
+            f"a vote takes at least 2 members, but members={','.join(patterns)} names {count}: train "
             "more with other seeds, such as -m 'seed=range(10)'."
         )
     return members
@@ -64,12 +68,19 @@ def find_members(patterns: Sequence[str], fold: int | None) -> list[list[Model]]
 
 def _expand(pattern: str) -> list[str]:
     if not glob.has_magic(pattern):
-        return [pattern]
+        return _members_of(pattern)
     # Path.glob takes no absolute pattern.
     found = [path for path in glob.glob(pattern) if Path(path).is_dir()]  # noqa: PTH207
     if not found:
         raise UserError(f"members={pattern} matches no directory: name runs, exports, or a glob of them.")
-    return sorted(found, key=lambda path: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", path)])
+    found.sort(key=lambda path: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", path)])
+    return [member for path in found for member in _members_of(path)]
+
+
+def _members_of(run: str) -> list[str]:
+    """The models of a run that is an ensemble of whole models; any other by itself."""
+    inside = sorted(Path(run).glob(f"export/{MEMBER}*"))
+    return [str(path) for path in inside] or [run]
 
 
 def _model(run: str) -> Model:
@@ -79,16 +90,34 @@ def _model(run: str) -> Model:
         with file.open("rb") as opened:
             while block := opened.read(1 << 22):
                 digest.update(block)
-    return Model(run, directory, digest.hexdigest(), _settings(run).get("held_out_fold"))
+    config = directory / "config.json"
+    labels = json.loads(config.read_text(encoding="utf-8")).get("id2label") if config.is_file() else None
+    names = list((labels or {}).values())
+    size = len(names) if names and all(str(name).startswith(MEMBER) for name in names) else 1
+    return Model(run, directory, digest.hexdigest(), _settings(run).get("held_out_fold"), size)
+
+
+def run_of(model: Model) -> str:
+    """The run that a model is of, or the model itself."""
+    file = _config_of(model.run)
+    return model.run if file is None else str(file.parent)
 
 
 def _settings(run: str) -> dict[str, Any]:
     """What a run's data module was told; nothing for a model that is no run of ours."""
-    file = Path(run) / "config.yaml"
-    if not file.is_file():
+    file = _config_of(run)
+    if file is None:
         return {}
     settings: Any = OmegaConf.to_container(OmegaConf.load(file).method.datamodule)
     return dict(settings)
+
+
+def _config_of(run: str) -> Path | None:
+    """The configuration of a run, also of one that a member lies in."""
+    path = Path(run)
+    inside = path.name.startswith(MEMBER) and path.parent.name == "export"
+    file = (path.parents[1] if inside else path) / "config.yaml"
+    return file if file.is_file() else None
 
 
 def _folded(models: Sequence[Model], folds: int) -> list[list[Model]]:
@@ -102,7 +131,7 @@ def _folded(models: Sequence[Model], folds: int) -> list[list[Model]]:
                 f"-m 'seed=range(10)' method.datamodule.folds={folds} 'method.datamodule.held_out_fold="
                 f"range({folds})', or vote with fold=none."
             )
-        members[_identity(Path(model.run))][model.fold] = model
+        members[_identity(model.run)][model.fold] = model
     for found in members.values():
         missing = sorted(set(range(folds)) - found.keys())
         if missing:
@@ -113,9 +142,12 @@ def _folded(models: Sequence[Model], folds: int) -> list[list[Model]]:
     return [[found[number] for number in range(folds)] for found in members.values()]
 
 
-def _identity(run: Path) -> str:
+def _identity(run: str) -> str:
     """What the folds of one member have in common: everything but where they ran and the fold."""
-    config: Any = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
+    file = _config_of(run)
+    assert file is not None
+    config: Any = OmegaConf.to_container(OmegaConf.load(file))
     config["method"]["datamodule"].pop("held_out_fold")
     kept = {name: value for name, value in config.items() if name not in NOT_ITS_OWN}
-    return fingerprint(json.dumps(kept, sort_keys=True).replace(config["paths"]["run_dir"], ""))
+    name = Path(run).name if Path(run).name.startswith(MEMBER) else ""
+    return fingerprint(name, json.dumps(kept, sort_keys=True).replace(config["paths"]["run_dir"], ""))

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_rm import __version__
 from rlhf_rm.commands.evaluate import data_config
-from rlhf_rm.commands.members import Model, find_members
+from rlhf_rm.commands.members import Model, find_members, run_of
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.rows import ALL
@@ -27,7 +27,7 @@ from rlhf_rm.data.trained_on import trained_on
 from rlhf_rm.data.types import PreferenceSource
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import fingerprint, write_bytes, write_json, write_text
-from rlhf_rm.methods.scoring import pair_rewards
+from rlhf_rm.methods.scoring import pair_differences
 from rlhf_rm.models.load import load_reward_model, tokenizer_of
 from rlhf_rm.voting.figures import vote_figures
 from rlhf_rm.voting.page import page
@@ -49,7 +49,7 @@ def run(cfg: DictConfig) -> Strengths:
     patterns = [cfg.members] if isinstance(cfg.members, str) else list(cfg.members)
     members = find_members(patterns, folds)
     _same_template(members, cfg.template)
-    source: PreferenceSource = instantiate(data_config(cfg, members[0][0].run))
+    source: PreferenceSource = instantiate(data_config(cfg, run_of(members[0][0])))
     sets = list(cfg.sets or [ALL if cfg.get("data") is not None and ALL in source.splits else "train"])
     unknown = [name for name in sets if name not in source.splits]
     if unknown:
@@ -62,7 +62,7 @@ def run(cfg: DictConfig) -> Strengths:
             rows.append(_out_of_fold(scored, models, source, sets))
             log.info("member %d of %d: %s", number + 1, len(members), models[0].run)
     pairs = [pair for name in sets for pair in source.pairs(name)]
-    strengths = from_members([pair.pair_id for pair in pairs], np.stack(rows))
+    strengths = from_members([pair.pair_id for pair in pairs], np.concatenate(rows))
     first = {pair.pair_id: pair for pair in reversed(pairs)}
     distinct = [first[name] for name in strengths.pair_id]
     names = sorted({name for pair in distinct for name in pair.notes})
@@ -74,7 +74,7 @@ def run(cfg: DictConfig) -> Strengths:
     for name, figure in figures.items():
         figure.savefig(run_dir / f"{name}.png")
     write_text(run_dir / "vote.html", page(strengths, distinct, summary, figures, f"Vote on {source.name}"))
-    print(describe(summary, len(members)))
+    print(describe(summary, len(strengths.members_MB)))
     print(f"strengths  {file}, {run_dir / 'vote.html'}, {run_dir / MANIFEST}")
     return strengths
 
@@ -96,7 +96,7 @@ class Scoring:
     bar: Progress
 
     def differences(self, name: str) -> NDArray[np.float64]:
-        """r(chosen) − r(rejected) of every pair of a split, (B,), kept in a file from then on."""
+        """r(chosen) − r(rejected) of every pair of a split by each of the model's S members, (S, B), kept."""
         cfg = self.cfg
         key = fingerprint(
             __version__,
@@ -127,7 +127,7 @@ class Scoring:
         split = datamodule.split(name)
         task = self.bar.add_task(self.model.run, total=len(split))
         began = time.perf_counter()
-        rewards = pair_rewards(
+        found = pair_differences(
             loaded.model,
             datamodule.evaluation_dataloader(name),
             lambda pairs: self.bar.advance(task, pairs),
@@ -141,15 +141,15 @@ class Scoring:
             len(split) / (time.perf_counter() - began),
         )
         # By pair_id: a split may hold its pairs in another order, or without those that are too long.
-        given = dict(zip(split.column("pair_id"), (rewards.chosen - rewards.rejected).tolist(), strict=True))
+        at = {pair_id: i for i, pair_id in enumerate(split.column("pair_id"))}
         wanted = [pair.pair_id for pair in self.source.pairs(name)]
-        missing = sum(pair not in given for pair in wanted)
+        missing = sum(pair not in at for pair in wanted)
         if missing:
             raise UserError(
                 f"{missing:,} of {len(wanted):,} pairs of {name} have no score by {self.model.run}, since "
                 f"loader.too_long={cfg.loader.too_long} leaves them out: use truncate_prompt_left."
             )
-        return np.array([given[pair] for pair in wanted])
+        return np.asarray(found.double().numpy()[:, [at[pair] for pair in wanted]])
 
 
 def datamodule_of(
@@ -188,6 +188,7 @@ def manifest(
         "members": [
             [{"run": one.run, "model": str(one.directory), "weights": one.weights} for one in models]
             for models in members
+            for _ in range(models[0].size)
         ],
         "fold": cfg.fold,
         "data": {"source": source.name, "fingerprint": source.fingerprint(), "sets": list(sets)},
@@ -250,9 +251,9 @@ def _out_of_fold(
     source: PreferenceSource,
     sets: Sequence[str],
 ) -> NDArray[np.float64]:
-    """One member's differences, (B,): by its one model, or each pair by the model without its fold."""
+    """One member's differences, (S, B): by its one model, or each pair by the model without its fold."""
     by_model = np.stack(
-        [np.concatenate(scored[at : at + len(sets)]) for at in range(0, len(scored), len(sets))]
+        [np.concatenate(scored[at : at + len(sets)], axis=1) for at in range(0, len(scored), len(sets))]
     )
     pairs = [pair for name in sets for pair in source.pairs(name)]
     if len(models) == 1:
@@ -266,7 +267,7 @@ def _out_of_fold(
                 f"{model.run} was trained on {int(seen.sum()):,} pairs of the fold that it should have left "
                 "out: it was trained on other data than this, or with other splits."
             )
-    return np.asarray(by_model[fold, np.arange(len(pairs))])
+    return np.asarray(by_model[fold, :, np.arange(len(pairs))].T)
 
 
 def _say_if_trained_on(model: Model, pair_ids: Sequence[str]) -> None:

@@ -58,18 +58,33 @@ class Rows(TensorRecord):
 
 
 @dataclass(frozen=True, slots=True)
+class FeatureRows(TensorRecord):
+    """What a frozen backbone made of N responses, in place of their tokens.
+
+    Args:
+        feature_ND: the state that the head reads, D its size.
+        length_N: tokens of each response that it does not share.
+        tokens: their sum.
+    """
+
+    feature_ND: Tensor
+    length_N: Tensor
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class PairBatch(TensorRecord):
     """Preference pairs of one forward pass; no pair is split over two.
 
     Args:
-        rows: the packed tokens of all responses.
+        rows: the packed tokens of all responses (:class:`Rows`), or :class:`FeatureRows`.
         chosen_B, rejected_B: which of the N responses is which.
         margin_B, target_B, weight_B: label columns: margin (reward units), probability that chosen
             is better, weight in the mean.
         index_B: position of each pair in its split.
     """
 
-    rows: Rows
+    rows: Any
     chosen_B: Tensor
     rejected_B: Tensor
     margin_B: Tensor

@@ -63,8 +63,14 @@ def training_loader(
         seed: of the shuffle.
         workers: processes that pack ahead; 0 packs in the training process.
     """
+    sampler = step_sampler(trainer, sizes, batch_size=batch_size, seed=seed)
+    return step_loader(collate, sampler, trainer, workers)
+
+
+def step_sampler(trainer: L.Trainer, sizes: Sequence[int], *, batch_size: int, seed: int) -> StepSampler:
+    """The sampler of :func:`training_loader`."""
     _refuse_lightnings_sampler(trainer)
-    sampler = StepSampler(
+    return StepSampler(
         sizes,
         batch_size=batch_size,
         seed=seed,
@@ -73,7 +79,6 @@ def training_loader(
         steps_done=lambda: trainer.global_step,
         steps_an_epoch=_steps_an_epoch(trainer, len(sizes) // (batch_size * trainer.world_size)),
     )
-    return _loader(collate, sampler, trainer, workers)
 
 
 def evaluation_loader(
@@ -91,12 +96,13 @@ def evaluation_loader(
     rank, world = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
     batches = [list(range(i, min(i + batch_size, count))) for i in range(0, count, batch_size)]
     batches += [[] for _ in range(-len(batches) % world)]
-    return _loader(collate, batches[rank::world], trainer, workers)
+    return step_loader(collate, batches[rank::world], trainer, workers)
 
 
-def _loader(
-    collate: Callable[[Sequence[int]], Step[Any]], sampler: Any, trainer: L.Trainer | None, workers: int
+def step_loader(
+    collate: Callable[[Sequence[Any]], Any], sampler: Any, trainer: L.Trainer | None, workers: int
 ) -> StepLoader:
+    """A loader of the steps whose indices a sampler yields."""
     on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
     return StepLoader(
         StepDataset(collate),

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
+from torch import Tensor
 
 from rlhf_rm import __version__
 from rlhf_rm.data.batch import PairBatch, Step
@@ -268,17 +269,34 @@ class PreferenceSplit:
             branches = self.trees.branches()[self._tree[numbers]]
             begin = np.repeat(np.cumsum(branches) - branches, [len(some) for some in pairs])
             micro_batches.append(
-                PairBatch(
-                    rows=rows,
-                    chosen_B=torch.from_numpy(begin + self._chosen[index]),
-                    rejected_B=torch.from_numpy(begin + self._rejected[index]),
-                    margin_B=torch.from_numpy(self.labels.margin[index]),
-                    target_B=torch.from_numpy(self.labels.target[index]),
-                    weight_B=torch.from_numpy(self.labels.weight[index]),
-                    index_B=torch.from_numpy(index),
+                self.batch(
+                    rows,
+                    torch.from_numpy(begin + self._chosen[index]),
+                    torch.from_numpy(begin + self._rejected[index]),
+                    index,
                 )
             )
         return Step(tuple(micro_batches))
+
+    def batch(self, rows: Any, chosen_B: Tensor, rejected_B: Tensor, index: NDArray[np.int64]) -> PairBatch:
+        """Pairs of these numbers, (B,), with their label columns."""
+        return PairBatch(
+            rows=rows,
+            chosen_B=chosen_B,
+            rejected_B=rejected_B,
+            margin_B=torch.from_numpy(self.labels.margin[index]),
+            target_B=torch.from_numpy(self.labels.target[index]),
+            weight_B=torch.from_numpy(self.labels.weight[index]),
+            index_B=torch.from_numpy(index),
+        )
+
+    def responses(
+        self, indices: Sequence[int]
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[np.int64]]:
+        """Tree, chosen and rejected branch, and number of every pair of these examples, (B,) each."""
+        index = np.concatenate([self.kept[self._first[i] : self._first[i + 1]] for i in indices])
+        tree = self.encoded.numbers("tree")[index]
+        return tree, self._chosen[index], self._rejected[index], index
 
 
 def _tell(name: str, report: dict[str, Any]) -> None:

@@ -52,6 +52,29 @@ def pair_rewards(
 
 
 @torch.inference_mode()
+def pair_differences(
+    model: RewardModel, steps: Iterable[Step[PairBatch]], advance: Callable[[int], Any] = lambda pairs: None
+) -> Tensor:
+    """r(chosen) − r(rejected) of every pair by each member of a model, (M, B), in the order of the split.
+
+    One pass over the backbone, however many heads it has. See :func:`pair_rewards`.
+    """
+    device = next(model.parameters()).device
+    index: list[Tensor] = []
+    difference: list[Tensor] = []
+    for step in steps:
+        for pairs in step:
+            scores_NM = _finite(model.scores(pairs.rows.to(device)).cpu())
+            difference.append(scores_NM[pairs.chosen_B] - scores_NM[pairs.rejected_B])
+            index.append(pairs.index_B)
+            advance(pairs.examples)
+    found_BM = torch.cat(difference)
+    ordered_BM = torch.empty_like(found_BM)
+    ordered_BM[torch.cat(index)] = found_BM
+    return ordered_BM.T
+
+
+@torch.inference_mode()
 def response_rewards(
     model: RewardModel,
     encoder: DialogueEncoder,

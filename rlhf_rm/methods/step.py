@@ -120,6 +120,23 @@ class StepModule(L.LightningModule, ABC):
         """
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
+        mean = self.accumulate(step, weight, loss_sum, culprits)
+        if self.gradient_clip is not None:
+            norm = torch.nn.utils.clip_grad_norm_(self._trainable(), self.gradient_clip)
+            if not torch.isfinite(norm):
+                self._refuse("norm of the gradient", norm, culprits())
+            self.log("train/grad_norm", norm)
+        self.advance(mean)
+        return mean
+
+    def accumulate(
+        self,
+        step: Step[Any],
+        weight: Tensor,
+        loss_sum: Callable[[Any], Tensor],
+        culprits: Callable[[], list[str]],
+    ) -> Tensor:
+        """Add the gradient of a step's mean loss over all ranks, and return that loss; see :meth:`step`."""
         total_weight = self._sum_over_ranks(weight)
         # DDP takes the mean of the ranks' gradients; times their number it is the sum.
         scale = self.trainer.world_size / total_weight
@@ -132,17 +149,16 @@ class StepModule(L.LightningModule, ABC):
         mean = self._sum_over_ranks(total) / total_weight
         if not torch.isfinite(mean):
             self._refuse("loss", mean, culprits())
-        if self.gradient_clip is not None:
-            norm = torch.nn.utils.clip_grad_norm_(self._trainable(), self.gradient_clip)
-            if not torch.isfinite(norm):
-                self._refuse("norm of the gradient", norm, culprits())
-            self.log("train/grad_norm", norm)
+        return mean
+
+    def advance(self, mean: Tensor) -> None:
+        """Let the optimiser and the schedule take their step, and log the mean loss."""
+        optimizer: Any = self.optimizers()
         optimizer.step()
         scheduler: Any = self.lr_schedulers()
         scheduler.step()
         self.log("train/loss", mean, prog_bar=True)
         self.log("train/lr", optimizer.param_groups[0]["lr"])
-        return mean
 
     def _refuse(self, what: str, value: Tensor, culprits: list[str]) -> NoReturn:
         self.zero_grad()

@@ -132,7 +132,7 @@ def _our_rewards(model: RewardModel, encoder: DialogueEncoder, dialogues: Sequen
 
 
 def plain_rewards(network: Any, tokenizer: Any, dialogues: Sequence[Dialogue]) -> Tensor:
-    """Rewards as anybody would compute them, with nothing of this project: (N,).
+    """Rewards as anybody would compute them, with nothing of this project, (N,): the mean over labels.
 
     In float32 as one padded batch, which fails if the pad token is wrong; in lower precision, where
     padding changes rounding, one by one.
@@ -145,7 +145,7 @@ def plain_rewards(network: Any, tokenizer: Any, dialogues: Sequence[Dialogue]) -
     for start in range(0, len(texts), size):
         batch = tokenizer(texts[start : start + size], return_tensors="pt", padding=True)
         inputs = {key: value.to(network.device) for key, value in batch.items() if key != "token_type_ids"}
-        rewards.append(network(**inputs).logits[:, 0].float().cpu())
+        rewards.append(network(**inputs).logits.float().mean(1).cpu())
     return torch.cat(rewards)
 
 

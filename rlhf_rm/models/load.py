@@ -50,6 +50,11 @@ def find_model(run: str) -> str:
     path = Path(run)
     if (path / "export" / "config.json").is_file():
         return str(path / "export")
+    if (path / "export" / "member_00").is_dir():
+        raise UserError(
+            f"{run} is an ensemble of whole models: name one of them, such as "
+            f"{path / 'export' / 'member_00'}, or let `rlhf-rm vote` take all."
+        )
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
         return str(path)
     if path.is_dir() and (path / "config.yaml").is_file():

@@ -1,6 +1,6 @@
 """The reward model: a `transformers` sequence classifier with one label, over packed rows.
 
-Shape legend: R rows, T tokens of a row, N responses, D hidden size.
+Shape legend: R rows, T tokens of a row, N responses, M members, D hidden size.
 """
 
 from typing import Any
@@ -12,6 +12,8 @@ from rlhf_rm.data.batch import Rows
 from rlhf_rm.errors import UserError
 from rlhf_rm.models.attention import Attention
 from rlhf_rm.models.backbone import Backbone
+
+MEMBER = "member_"  # how the labels of an ensemble of heads begin
 
 
 class RewardModel(nn.Module):
@@ -26,12 +28,13 @@ class RewardModel(nn.Module):
         attention: how attention over packed rows is computed.
 
     Raises:
-        UserError: the network has more than one label.
+        UserError: the network has more than one label, and they are no members of an ensemble.
     """
 
     def __init__(self, network: PreTrainedModel, attention: Attention) -> None:
         super().__init__()
-        if network.config.num_labels != 1:
+        labels = list((network.config.id2label or {}).values())
+        if network.config.num_labels != 1 and not all(str(one).startswith(MEMBER) for one in labels):
             raise UserError(
                 f"{network.config.name_or_path or 'the model'} has {network.config.num_labels} labels, "
                 "but a reward model has one: choose a model with num_labels=1 or a bare language model."
@@ -40,17 +43,29 @@ class RewardModel(nn.Module):
         is_decoder = isinstance(getattr(network, "score", None), nn.Linear)
         self.backbone = Backbone(network, attention, is_decoder=is_decoder)
 
+    @property
+    def size(self) -> int:
+        """Number of members, M: 1 but for an ensemble of heads."""
+        return int(self.network.config.num_labels)
+
     def forward(self, rows: Rows) -> Tensor:
-        """Reward of each response, (N,), float32."""
+        """Reward of each response, (N,), float32; of an ensemble of heads, their mean."""
+        return self.scores(rows).mean(-1)
+
+    def scores(self, rows: Rows) -> Tensor:
+        """Reward of each response by each member, (N, M), float32."""
         if self.backbone.is_decoder:
-            last_ND = self.backbone.hidden(rows).flatten(0, 1)[rows.last_N]
-            reward_N: Tensor = self.network.score(last_ND)
-            return reward_N.squeeze(-1).float()
-        if "packed" not in self.backbone.layouts:
-            logits: Tensor = self.network(**self.backbone.inputs(rows)).logits
-            return logits.squeeze(-1).float()
-        first_ND = self.backbone.hidden(rows).flatten(0, 1)[rows.first_N]
-        return self._encoder_head(first_ND).squeeze(-1).float()
+            scores_NM: Tensor = self.network.score(self.last_states(rows))
+        elif "packed" not in self.backbone.layouts:
+            scores_NM = self.network(**self.backbone.inputs(rows)).logits
+        else:
+            first_ND = self.backbone.hidden(rows).flatten(0, 1)[rows.first_N]
+            scores_NM = self._encoder_head(first_ND)
+        return scores_NM.float()
+
+    def last_states(self, rows: Rows) -> Tensor:
+        """The state of each response's last token, (N, D)."""
+        return self.backbone.hidden(rows).flatten(0, 1)[rows.last_N]
 
     def _encoder_head(self, first_ND: Tensor) -> Tensor:
         """An encoder's own pooling and head, on the states of the responses' first tokens."""

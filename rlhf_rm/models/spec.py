@@ -23,7 +23,7 @@ from rlhf_rm.models.adapter import Adapter
 from rlhf_rm.models.attention import Attention
 from rlhf_rm.models.hub import local_copy, why_not_loaded
 from rlhf_rm.models.language import LanguageModel
-from rlhf_rm.models.reward import RewardModel
+from rlhf_rm.models.reward import MEMBER, RewardModel
 from rlhf_rm.models.tokenizer import (
     MIN_VOCABULARY,
     ensure_pad_token,
@@ -99,8 +99,21 @@ class ModelSpec:
         self, tokenizer: PreTrainedTokenizerBase, attention: Attention, start: str | Path | None = None
     ) -> RewardModel:
         """A classifier with one label; from ``start`` (an earlier run's model), ``path``, or fresh."""
-        network = self._network(AutoModelForSequenceClassification, tokenizer, attention, start, num_labels=1)
-        return RewardModel(network, attention)
+        return RewardModel(self.classifier(tokenizer, attention, start, labels=1), attention)
+
+    def classifier(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        attention: Attention,
+        start: str | Path | None = None,
+        *,
+        labels: int,
+    ) -> PreTrainedModel:
+        """The network of a reward model, or with several labels of an ensemble of heads."""
+        names = {i: f"{MEMBER}{i:02d}" for i in range(labels)} if labels > 1 else {0: "LABEL_0"}
+        settings = {"num_labels": labels, "id2label": names}
+        settings["label2id"] = {name: i for i, name in names.items()}
+        return self._network(AutoModelForSequenceClassification, tokenizer, attention, start, **settings)
 
     def language_model(
         self, tokenizer: PreTrainedTokenizerBase, attention: Attention, start: str | Path | None = None

@@ -1,0 +1,94 @@
+"""Ensembles of reward models, trained together for a vote.
+
+Shape legend: M members, B pairs, N responses.
+"""
+
+import hashlib
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf_rm.data.batch import PairBatch, Step
+from rlhf_rm.data.ensemble import EnsembleStep
+from rlhf_rm.methods.reward import RewardModule
+from rlhf_rm.models.ensemble import Ensemble, HeadEnsemble
+
+
+class EnsembleRewardModule(RewardModule):
+    """Trains M members at once, each on its own order of the data and clipped by itself.
+
+    A step of the optimiser is a step of every member, as if each had been trained alone. What is
+    validated and tested is the mean of their rewards. Source: paper, section 2.1.
+    """
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """The members."""
+        model: Any = self.model
+        return model
+
+    def on_fit_start(self) -> None:
+        """As in the base class; over a frozen backbone, compute its features once.
+
+        Raises:
+            UserError: see the base class.
+        """
+        super().on_fit_start()
+        if isinstance(self.model, HeadEnsemble):
+            self._datamodule.use_features(self.model.features, _name_of(self.model), self.device)
+
+    def training_step(self, step: EnsembleStep, batch_idx: int) -> None:  # type: ignore[override]
+        """One optimiser step of every member."""
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        losses, norms, differences = [], [], []
+        for m, member_step in enumerate(step.members):
+            loss, difference_B = self._accumulate(m, member_step)
+            losses.append(loss)
+            differences.append(difference_B)
+            norms.append(self._clip(self.ensemble.gradients(m)))
+        self.advance(torch.stack(losses).mean())
+        difference_MB = torch.stack(differences)
+        self.log("train/grad_norm", torch.stack(norms).mean())
+        self.log("train/accuracy", (difference_MB > 0).float().mean(), prog_bar=True)
+        self.log("train/margin", difference_MB.mean())
+
+    def _accumulate(self, m: int, step: Step[PairBatch]) -> tuple[Tensor, Tensor]:
+        """Gradients of a member's mean loss; the loss, and the reward differences, (B,)."""
+        difference: list[Tensor] = []
+        bad: list[Tensor] = []
+
+        def loss_sum(pairs: PairBatch) -> Tensor:
+            reward_N = self.ensemble.member(pairs.rows, m)
+            chosen_B, rejected_B = reward_N[pairs.chosen_B], reward_N[pairs.rejected_B]
+            loss_B = self.pair_losses(chosen_B, rejected_B, pairs)
+            difference.append((chosen_B - rejected_B).detach())
+            bad.append(~torch.isfinite(loss_B.detach()))
+            return (loss_B * self.pair_weights(pairs)).sum()
+
+        weight = torch.stack([self.pair_weights(pairs).sum() for pairs in step]).sum()
+        loss = self.accumulate(step, weight, loss_sum, lambda: self._names(step, bad))
+        return loss, torch.cat(difference)
+
+    def _clip(self, gradients: list[Tensor]) -> Tensor:
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(norm):
+            self._refuse("norm of the gradient", norm, [])
+        if self.gradient_clip is not None:
+            torch._foreach_mul_(gradients, (self.gradient_clip / (norm + 1e-6)).clamp(max=1.0))
+        return norm
+
+    def results(self) -> dict[str, Any]:
+        """As in the base class, of the mean of the members, and how many they are."""
+        return super().results() | {"members": self.ensemble.size}
+
+
+def _name_of(model: HeadEnsemble) -> str:
+    """A hash of the frozen weights."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        if "score" not in name:
+            digest.update(name.encode())
+            digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,177 @@
+"""Ensembles trained together, against members trained alone and through the command line."""
+
+import json
+
+import lightning as L
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from rlhf_rm.data.ensemble import EnsembleDataModule
+from rlhf_rm.methods.ensemble import EnsembleRewardModule
+from rlhf_rm.models.attention import SDPAAttention
+from rlhf_rm.models.ensemble import FullEnsemble, HeadEnsemble
+
+SIZE = 3
+
+
+def fit(tiny, module, datamodule, steps=5):
+    trainer = L.Trainer(
+        max_steps=steps, accelerator="cpu", logger=False, enable_checkpointing=False, limit_val_batches=0,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=datamodule)
+    return module
+
+
+def module_of(tiny, model, **changes):
+    plain = tiny.make_module(model, **changes)
+    settings = (plain.optimizer_factory, plain.scheduler_factory, plain.gradient_clip, plain.centring)
+    return EnsembleRewardModule(model, plain.loss, *settings)
+
+
+@pytest.fixture
+def heads(tiny):
+    """Three heads over a frozen decoder, in which dropout would show."""
+
+    def make(tokenizer):
+        network = tiny.make_model(tokenizer, dropout=0.3).network
+        network.config.id2label = {m: f"member_{m:02d}" for m in range(SIZE)}
+        network.score = torch.nn.Linear(16, SIZE, bias=False)
+        torch.manual_seed(1)
+        torch.nn.init.normal_(network.score.weight)
+        return HeadEnsemble(network, SDPAAttention()).train()
+
+    return make
+
+
+def test_whole_members_end_as_if_each_had_been_trained_alone(tiny):
+    tokenizer = tiny.make_tokenizer()
+    together = FullEnsemble([tiny.make_model(tokenizer) for _ in range(SIZE)])
+    with torch.no_grad():
+        for m, model in enumerate(together.models):
+            model.network.score.weight.mul_(1 + m)
+    alone = [tiny.make_model(tokenizer) for _ in range(SIZE)]
+    for ours, theirs in zip(together.models, alone, strict=True):
+        theirs.load_state_dict(ours.state_dict())
+    data = EnsembleDataModule(tiny.Source(), tokenizer, size=SIZE, **tiny.LOADING)
+    fit(tiny, module_of(tiny, together, gradient_clip=0.05), data)
+    for m, model in enumerate(alone):
+        order = tiny.make_datamodule(tiny.Source(), tokenizer, seed=tiny.LOADING["seed"] * 1000 + m)
+        fit(tiny, tiny.make_module(model, gradient_clip=0.05), order)
+        for ours, theirs in zip(together.models[m].parameters(), model.parameters(), strict=True):
+            assert torch.allclose(ours, theirs, atol=1e-5)
+    scores = [model.network.score.weight for model in together.models]
+    assert not torch.allclose(scores[0], scores[1])
+
+
+def test_heads_are_trained_on_features_as_on_tokens(tiny, heads, tmp_path):
+    tokenizer = tiny.make_tokenizer()
+    model = heads(tokenizer)
+    frozen = {name: value.clone() for name, value in model.state_dict().items()}
+    alone = heads(tokenizer).eval()
+    settings = tiny.LOADING | {"cache_dir": tmp_path}
+    data = EnsembleDataModule(tiny.Source(), tokenizer, size=SIZE, **settings)
+    fit(tiny, module_of(tiny, model, gradient_clip=None, optimizer="SGD", lr=0.1), data)
+    moved = [name for name, value in model.state_dict().items() if not torch.equal(value, frozen[name])]
+    assert moved == ["network.score.weight"]
+    # The same by hand, with the tokens: each member on its own order, in evaluation mode.
+    optimizer = torch.optim.SGD([alone.network.score.weight], lr=0.1, weight_decay=0.01)
+    plain = tiny.make_module(alone, optimizer="SGD", lr=0.1)
+    schedule = plain.scheduler_factory(optimizer, total_steps=5)
+    split = data.split("train")
+    for step in range(5):
+        optimizer.zero_grad()
+        for m in range(SIZE):
+            order = np.random.default_rng([3 * 1000 + m, 0]).permutation(24)[4 * step : 4 * step + 4]
+            for pairs in split.step(order.tolist()):
+                reward_N = alone.scores(pairs.rows)[:, m]
+                difference = reward_N[pairs.chosen_B] - reward_N[pairs.rejected_B]
+                (-torch.nn.functional.logsigmoid(difference).sum() / 4).backward()
+        optimizer.step()
+        schedule.step()
+    assert torch.allclose(model.network.score.weight, alone.network.score.weight, atol=1e-5)
+    assert len(list((tmp_path / "encoded").glob("*.npy"))) == 1
+
+
+def test_features_are_computed_once(tiny, heads, tmp_path, monkeypatch):
+    tokenizer = tiny.make_tokenizer()
+    calls = []
+    real = HeadEnsemble.features
+    monkeypatch.setattr(HeadEnsemble, "features", lambda self, rows: calls.append(1) or real(self, rows))
+    for expected in (True, False):
+        calls.clear()
+        data = EnsembleDataModule(
+            tiny.Source(), tokenizer, size=SIZE, **tiny.LOADING | {"cache_dir": tmp_path}
+        )
+        fit(tiny, module_of(tiny, heads(tokenizer)), data, steps=8)
+        assert bool(calls) == expected
+    other = heads(tokenizer)
+    with torch.no_grad():
+        other.network.model.embed_tokens.weight.mul_(1.1)
+    fit(tiny, module_of(tiny, other), data)
+    assert calls, "features of another backbone are its own"
+
+
+def test_orders_differ_between_members(tiny):
+    data = EnsembleDataModule(tiny.Source(), tiny.make_tokenizer(), size=SIZE, **tiny.LOADING)
+    data.trainer = L.Trainer(accelerator="cpu", logger=False, use_distributed_sampler=False)
+    steps = list(data.train_dataloader())
+    assert len(steps) == 6 and all(len(step.members) == SIZE for step in steps)
+    seen = [
+        sorted(i for step in steps for pairs in step.members[m] for i in pairs.index_B.tolist())
+        for m in range(3)
+    ]
+    assert seen == [list(range(24))] * 3
+    first = [sorted(i for pairs in steps[0].members[m] for i in pairs.index_B.tolist()) for m in range(3)]
+    assert first[0] != first[1] != first[2]
+
+
+@pytest.mark.parametrize("kind", ["full", "head"])
+def test_a_run_is_a_vote(rlhf_rm, small, tmp_path, kind):
+    run = tmp_path / "run"
+    told = ["method=ensemble", f"members.kind={kind}", "members.size=3", f"hydra.run.dir={run}"]
+    ended = rlhf_rm("train", *small, *told)
+    assert ended.code == 0, ended.err
+    assert json.loads((run / "metrics.json").read_text())["members"] == 3
+    ended = rlhf_rm("vote", f"members={run}", f"hydra.run.dir={tmp_path}/vote")
+    assert ended.code == 0, ended.err
+    table = pq.read_table(tmp_path / "vote/strengths.parquet").to_pydict()
+    members = np.array([table[f"member_0{m}"] for m in range(3)])
+    assert members.std(0).min() > 0 and np.allclose(members.mean(0), table["mean"])
+    assert ended.out.count("pairs of train scored") == (3 if kind == "full" else 1)
+    assert len(json.loads((tmp_path / "vote/manifest.json").read_text())["members"]) == 3
+    scored = rlhf_rm("evaluate", f"run={run}", f"hydra.run.dir={tmp_path}/evaluation")
+    assert (scored.code, "is an ensemble of whole models" in scored.err) == (
+        (2, True) if kind == "full" else (0, False)
+    )
+
+
+def test_an_ensemble_resumes_bit_by_bit(rlhf_rm, small, tmp_path):
+    told = [
+        *small,
+        "method=ensemble",
+        "members.kind=head",
+        "members.size=2",
+        "callbacks.checkpoint.every_n_steps=2",
+    ]
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    assert rlhf_rm("train", *told, f"hydra.run.dir={whole}").code == 0
+    first = whole / "checkpoints/step_00000002.ckpt"
+    assert rlhf_rm("train", *told, f"hydra.run.dir={part}", f"resume={first}").code == 0
+    weights = "export/model.safetensors"
+    assert (part / weights).read_bytes() == (whole / weights).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["members.size=1"], "members.size=1: a vote takes at least 2 members"),
+        (["members.kind=half"], "members.kind=half is unknown: use one of full, head"),
+        (["members.kind=head", "adapter=lora"], "trains heads alone: leave the adapter out"),
+    ],
+)
+def test_bad_input_is_one_sentence(rlhf_rm, small, overrides, message):
+    ended = rlhf_rm("train", *small, "method=ensemble", *overrides)
+    assert ended.code == 2 and message in ended.err and ended.err.count("\n") == 1
