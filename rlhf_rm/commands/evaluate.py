@@ -14,6 +14,7 @@ from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.commands.summary import describe
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.rows import ALL
+from rlhf_rm.data.strengths import Strengths, read_strengths
 from rlhf_rm.data.trained_on import trained_on
 from rlhf_rm.data.types import PreferenceSource
 from rlhf_rm.errors import UserError
@@ -62,9 +63,10 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         cache_dir=cfg.paths.cache_dir,
     )
     run_dir = Path(cfg.paths.run_dir)
+    strengths = read_strengths(Path(cfg.evaluate.strengths)) if cfg.evaluate.strengths else None
     sets: dict[str, Any] = {}
     for name in names:
-        sets.update(measure(loaded, datamodule, name, run_dir))
+        sets.update(measure(loaded, datamodule, name, run_dir, strengths))
     evaluation = {"run": cfg.run, "model": loaded.directory, "data": datamodule.report(), "sets": sets}
     write_json(run_dir / "evaluation.json", evaluation)
     print(describe(sets, [("evaluation", str(run_dir / "evaluation.json")), ("figures", f"{run_dir}/*.png")]))
@@ -87,10 +89,15 @@ def default_set(cfg: DictConfig, source: PreferenceSource) -> str:
 
 
 def measure(
-    loaded: LoadedReward, datamodule: PreferenceDataModule, name: str, run_dir: Path
+    loaded: LoadedReward,
+    datamodule: PreferenceDataModule,
+    name: str,
+    run_dir: Path,
+    strengths: Strengths | None,
 ) -> dict[str, Any]:
     """One set's numbers, and where the model was trained on some of it, also those of the rest."""
     split = datamodule.split(name)
+    mean = None if strengths is None else strengths.joined(split.column("pair_id"), what=name).mean
     with Progress(transient=True, disable=not sys.stdout.isatty()) as bar:
         task = bar.add_task(f"scoring {name}", total=len(split))
         rewards = pair_rewards(
@@ -103,7 +110,7 @@ def measure(
         )
     for figure_name, figure in preference_figures(rewards, name).items():
         figure.savefig(run_dir / f"{name.replace('/', '_')}_{figure_name}.png")
-    sets = {name: evaluate_split(rewards, split.columns)}
+    sets = {name: evaluate_split(rewards, split.columns, strengths=mean)}
     seen = trained_on(Path(loaded.directory), split.column("pair_id"))
     if seen is not None and seen.any():
         sets[name]["trained_on"] = int(seen.sum())
@@ -115,5 +122,5 @@ def measure(
             f"; see {name}_unseen." if not seen.all() else ".",
         )
         if not seen.all():
-            sets[f"{name}_unseen"] = evaluate_split(rewards, split.columns, ~seen)
+            sets[f"{name}_unseen"] = evaluate_split(rewards, split.columns, ~seen, mean)
     return sets

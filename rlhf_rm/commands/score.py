@@ -9,6 +9,7 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.progress import Progress
+from torch import Tensor
 
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.encode import Dialogue, DialogueEncoder
@@ -53,13 +54,19 @@ def run(cfg: DictConfig) -> None:
             lambda n: bar.advance(task, n),
         )
     lines = [
-        json.dumps(row | {"reward": float(reward)}, ensure_ascii=False) + "\n"
-        for (row, _), reward in zip(rows.items, rewards, strict=True)
+        json.dumps(row | scored(scores), ensure_ascii=False) + "\n"
+        for (row, _), scores in zip(rows.items, rewards, strict=True)
     ]
     text = "".join(lines).encode()
     write_bytes(output, gzip.compress(text) if output.suffix == ".gz" else text)
     skipped = f", {rows.skipped} bad rows skipped" if rows.skipped else ""
     print(f"{len(lines)} rewards (mean {float(rewards.mean()):.3f}{skipped}): {output}")
+
+
+def scored(score_M: Tensor) -> dict[str, float]:
+    """What a row gets: the reward, and of an ensemble the mean and the members' standard deviation."""
+    reward = {"reward": float(score_M.mean())}
+    return reward | ({"reward_std": float(score_M.std(correction=0))} if len(score_M) > 1 else {})
 
 
 def parse_row(row: dict[str, Any]) -> tuple[dict[str, Any], Dialogue]:

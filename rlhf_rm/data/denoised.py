@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from rlhf_rm.data.preference import LabelColumns, PreferenceDataModule, PreferenceSplit
+from rlhf_rm.data.preference import PreferenceDataModule
+from rlhf_rm.data.preference_split import LabelColumns, PreferenceSplit
 from rlhf_rm.data.strengths import Strengths, published, read_strengths
 from rlhf_rm.errors import UserError
 

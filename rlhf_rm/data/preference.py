@@ -2,25 +2,19 @@
 
 import logging
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from filelock import FileLock
-from numpy.typing import NDArray
-from torch import Tensor
 
 from rlhf_rm import __version__
-from rlhf_rm.data.batch import PairBatch, Step
 from rlhf_rm.data.encode import Dialogue
 from rlhf_rm.data.encoded import EncodedPairs, encode_pairs
 from rlhf_rm.data.loading import StepLoader
 from rlhf_rm.data.module import StepDataModule
-from rlhf_rm.data.packing import Packing
+from rlhf_rm.data.preference_split import PreferenceSplit
 from rlhf_rm.data.splits import fold_of
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import fingerprint, read_json, whole_directory, write_json
@@ -73,7 +67,7 @@ class PreferenceDataModule(StepDataModule):
         for split in {"fit": ("train", "validation"), "validate": ("validation",)}.get(stage, ("test",)):
             self.split(split)
 
-    def split(self, name: str) -> "PreferenceSplit":
+    def split(self, name: str) -> PreferenceSplit:
         """A split's encoded pairs, encoded at first use.
 
         Raises:
@@ -181,122 +175,6 @@ class PreferenceDataModule(StepDataModule):
                     f"none of the {len(pairs)} pairs of the {name} split is left: all are too long, or "
                     f"identical within {self.encoder.max_length} tokens; raise model.max_length."
                 )
-
-
-@dataclass(frozen=True, slots=True)
-class LabelColumns:
-    """What training reads of each pair beside its tokens, (B,) each.
-
-    Args:
-        swap: whether chosen and rejected change places.
-        target: probability that chosen is better.
-        margin: by how much chosen should exceed rejected, in reward units.
-        weight: in the mean of the losses.
-        keep: whether the pair is served at all.
-    """
-
-    swap: NDArray[np.bool_]
-    target: NDArray[np.float32]
-    margin: NDArray[np.float32]
-    weight: NDArray[np.float32]
-    keep: NDArray[np.bool_]
-
-
-class PreferenceSplit:
-    """Encoded pairs with their label columns, ready to be packed.
-
-    Args:
-        encoded: pairs and their trees.
-        packing: how they become forward passes.
-        labels: other columns than the data's own.
-    """
-
-    def __init__(self, encoded: EncodedPairs, packing: Packing, labels: LabelColumns | None = None) -> None:
-        self.encoded, self.packing = encoded, packing
-        self.trees, self.table, self.report, self.probes = (
-            encoded.trees,
-            encoded.table,
-            encoded.report,
-            encoded.probes,
-        )
-        count = len(encoded)
-        self.labels = labels or LabelColumns(
-            swap=np.zeros(count, np.bool_),
-            target=np.ones(count, np.float32),
-            margin=np.nan_to_num(encoded.numbers("margin")).astype(np.float32),
-            weight=np.ones(count, np.float32),
-            keep=np.ones(count, np.bool_),
-        )
-        chosen, rejected = encoded.numbers("chosen"), encoded.numbers("rejected")
-        self._chosen = np.where(self.labels.swap, rejected, chosen)
-        self._rejected = np.where(self.labels.swap, chosen, rejected)
-        self.kept = np.flatnonzero(self.labels.keep)
-        # Example i is tree _tree[i] with the pairs kept[_first[i]] up to kept[_first[i + 1]].
-        tree = encoded.numbers("tree")[self.kept]
-        self._tree = np.unique(tree)
-        self._first = np.append(np.searchsorted(tree, self._tree), len(tree))
-        self.sizes: list[int] = self.trees.sizes(packing.layout)[self._tree].tolist()
-
-    def relabelled(self, labels: LabelColumns) -> "PreferenceSplit":
-        """The same pairs with other label columns."""
-        return PreferenceSplit(self.encoded, self.packing, labels)
-
-    def __len__(self) -> int:
-        return int(self.table.num_rows)
-
-    def column(self, name: str) -> list[Any]:
-        """A column of the pairs; see :class:`~rlhf_rm.data.encoded.EncodedPairs`."""
-        return list(self.table[name].to_pylist())
-
-    @cached_property
-    def notes(self) -> dict[str, NDArray[np.float64]]:
-        """The notes of the pairs by name, (B,); NaN where a pair has none."""
-        names = [name for name in self.table.column_names if name.startswith("notes.")]
-        return {name.removeprefix("notes."): self.encoded.numbers(name) for name in names}
-
-    @property
-    def columns(self) -> dict[str, Sequence[Any]]:
-        """The columns by which rewards are told apart; see :func:`~rlhf_rm.metrics.split.evaluate_split`."""
-        return {name: self.column(name) for name in ("prompt_id", "source", "tree", "chosen", "rejected")}
-
-    def step(self, indices: Sequence[int]) -> Step[PairBatch]:
-        """The micro-batches of these trees, each with all pairs of its trees."""
-        micro_batches = []
-        for rows, order in self.packing.pack([self.trees[self._tree[i]] for i in indices]):
-            numbers = np.asarray(indices)[order]
-            pairs = [self.kept[self._first[i] : self._first[i + 1]] for i in numbers]
-            index = np.concatenate(pairs)
-            branches = self.trees.branches()[self._tree[numbers]]
-            begin = np.repeat(np.cumsum(branches) - branches, [len(some) for some in pairs])
-            micro_batches.append(
-                self.batch(
-                    rows,
-                    torch.from_numpy(begin + self._chosen[index]),
-                    torch.from_numpy(begin + self._rejected[index]),
-                    index,
-                )
-            )
-        return Step(tuple(micro_batches))
-
-    def batch(self, rows: Any, chosen_B: Tensor, rejected_B: Tensor, index: NDArray[np.int64]) -> PairBatch:
-        """Pairs of these numbers, (B,), with their label columns."""
-        return PairBatch(
-            rows=rows,
-            chosen_B=chosen_B,
-            rejected_B=rejected_B,
-            margin_B=torch.from_numpy(self.labels.margin[index]),
-            target_B=torch.from_numpy(self.labels.target[index]),
-            weight_B=torch.from_numpy(self.labels.weight[index]),
-            index_B=torch.from_numpy(index),
-        )
-
-    def responses(
-        self, indices: Sequence[int]
-    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[np.int64]]:
-        """Tree, chosen and rejected branch, and number of every pair of these examples, (B,) each."""
-        index = np.concatenate([self.kept[self._first[i] : self._first[i + 1]] for i in indices])
-        tree = self.encoded.numbers("tree")[index]
-        return tree, self._chosen[index], self._rejected[index], index
 
 
 def _tell(name: str, report: dict[str, Any]) -> None:

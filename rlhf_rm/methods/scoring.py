@@ -82,7 +82,7 @@ def response_rewards(
     dialogues: Sequence[Dialogue],
     advance: Callable[[int], Any] = lambda responses: None,
 ) -> Tensor:
-    """Reward of each response, (N,), on the CPU.
+    """Reward of each response by each member of a model, (N, M), on the CPU; M is 1 but for an ensemble.
 
     Responses to one prompt share its tokens. A prompt that is too long is cut from the left whatever
     ``encoder.too_long`` says but ``error``: a score is asked of every response.
@@ -103,7 +103,7 @@ def response_rewards(
     for i, (messages, _) in enumerate(dialogues):
         groups[tuple(messages)].append(i)
     bundles = [ids[at : at + BRANCHES] for ids in groups.values() for at in range(0, len(ids), BRANCHES)]
-    rewards = torch.empty(len(dialogues))
+    rewards = torch.empty(len(dialogues), model.size)
     for at in range(0, len(bundles), 64):
         some = bundles[at : at + 64]
         trees = []
@@ -113,7 +113,7 @@ def response_rewards(
             trees.append(Tree(branches, shared, tuple(encoded[i].prompt_tokens for i in bundle)))
         for rows, order in packing.pack(trees):
             where = [i for tree in order for i in some[tree]]
-            rewards[where] = _finite(model(rows.to(device)).cpu())
+            rewards[where] = _finite(model.scores(rows.to(device)).cpu())
             advance(len(where))
     return rewards
 

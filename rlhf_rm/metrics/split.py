@@ -19,7 +19,10 @@ SOURCE_FIELDS = ("pairs", "accuracy", "accuracy_ci95", "ties")
 
 
 def evaluate_split(
-    rewards: Rewards, columns: Mapping[str, Sequence[Any]], keep: NDArray[np.bool_] | None = None
+    rewards: Rewards,
+    columns: Mapping[str, Sequence[Any]],
+    keep: NDArray[np.bool_] | None = None,
+    strengths: NDArray[np.float64] | None = None,
 ) -> dict[str, Any]:
     """:func:`evaluate_preferences`, and what the columns of a split allow beyond it.
 
@@ -28,6 +31,7 @@ def evaluate_split(
         columns: of the split, (B,) each: ``prompt_id``, ``source``, and ``tree``, ``chosen``,
             ``rejected`` (which responses of which prompt a pair compares).
         keep: which pairs to measure, (B,); None measures all.
+        strengths: mean strength of each pair, (B,), where they are known.
 
     Returns:
         Its fields; ``by_source`` with the pairs, accuracy, interval and ties of each source, where
@@ -41,7 +45,7 @@ def evaluate_split(
         np.asarray(columns[name])[kept] for name in ("prompt_id", "source", "tree", "chosen", "rejected")
     )
 
-    def measure(some: NDArray[np.bool_]) -> dict[str, Any]:
+    def measure(some: NDArray[np.bool_], strengths: NDArray[np.float64] | None = None) -> dict[str, Any]:
         at = where[torch.from_numpy(some)]
         return evaluate_preferences(
             rewards.chosen[at],
@@ -49,9 +53,10 @@ def evaluate_split(
             chosen_tokens=rewards.chosen_tokens[at],
             rejected_tokens=rewards.rejected_tokens[at],
             prompt_ids=prompt_id[some].tolist(),
+            strengths=strengths,
         )
 
-    result = measure(np.ones(len(kept), bool))
+    result = measure(np.ones(len(kept), bool), None if strengths is None else strengths[kept])
     names = np.unique(source).tolist()
     if len(names) > 1:
         each = {name: measure(source == name) for name in names}

@@ -141,3 +141,20 @@ def test_a_vote_is_what_denoised_training_reads(rlhf_rm, small, members, tmp_pat
     ended = rlhf_rm("train", *small, *recipe, f"hydra.run.dir={tmp_path}/run")
     assert ended.code == 0, ended.err
     assert 0 < json.loads((tmp_path / "run/metrics.json").read_text())["data"]["denoise"]["mean_target"] < 1
+
+
+def test_evaluation_by_strength_joins_the_vote(rlhf_rm, members, runs, tmp_path):
+    assert rlhf_rm("vote", f"members={members}", f"hydra.run.dir={tmp_path}/vote").code == 0
+    told = [
+        f"run={runs}/plain/0",
+        f"evaluate.strengths={tmp_path}/vote",
+        f"hydra.run.dir={tmp_path}/evaluation",
+    ]
+    ended = rlhf_rm("evaluate", *told, "evaluate.sets=[train]")
+    assert ended.code == 0, ended.err
+    bins = json.loads((tmp_path / "evaluation/evaluation.json").read_text())["sets"]["train"]["by_strength"]
+    assert [one["pairs"] for one in bins] == [4] * 10
+    mean = sorted(strengths_of(tmp_path / "vote")["mean"])
+    assert bins[0]["strengths"] == pytest.approx([mean[0], mean[3]])
+    ended = rlhf_rm("evaluate", *told, "evaluate.sets=[test]")
+    assert ended.code == 2 and "12 of 12 test pairs have no strength" in ended.err

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rlhf_rm.data.ensemble import EnsembleDataModule
 from rlhf_rm.methods.ensemble import EnsembleRewardModule
@@ -146,6 +147,25 @@ def test_a_run_is_a_vote(rlhf_rm, small, tmp_path, kind):
     assert (scored.code, "is an ensemble of whole models" in scored.err) == (
         (2, True) if kind == "full" else (0, False)
     )
+
+
+def test_an_ensembles_score_has_a_deviation(rlhf_rm, small, tmp_path):
+    told = ["method=ensemble", "members.kind=head", "members.size=3", f"hydra.run.dir={tmp_path}/run"]
+    assert rlhf_rm("train", *small, *told).code == 0
+    texts = ["a", "b b", ""]
+    rows = [{"prompt": "q", "response": text} for text in texts]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    files = [f"input={tmp_path}/in.jsonl", f"output={tmp_path}/out.jsonl"]
+    assert rlhf_rm("score", f"run={tmp_path}/run", *files).code == 0
+    scored = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    network = AutoModelForSequenceClassification.from_pretrained(tmp_path / "run/export")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run/export")
+    for row, one in zip(rows, scored, strict=True):
+        dialogue = [{"role": "user", "content": "q"}, {"role": "assistant", "content": row["response"]}]
+        ids = tokenizer.apply_chat_template(dialogue, return_tensors="pt", return_dict=True)
+        logits = network(**{key: ids[key] for key in ("input_ids", "attention_mask")}).logits[0]
+        assert one["reward"] == pytest.approx(float(logits.mean()), abs=1e-5)
+        assert one["reward_std"] == pytest.approx(float(logits.std(correction=0)), abs=1e-5)
 
 
 def test_an_ensemble_resumes_bit_by_bit(rlhf_rm, small, tmp_path):
