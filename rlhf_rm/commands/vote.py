@@ -22,7 +22,7 @@ from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.rows import ALL
 from rlhf_rm.data.splits import fold_of
-from rlhf_rm.data.strengths import MANIFEST, Strengths, from_members, write_strengths
+from rlhf_rm.data.strengths import MANIFEST, Strengths, content_hash, from_members, write_strengths
 from rlhf_rm.data.trained_on import trained_on
 from rlhf_rm.data.types import PreferenceSource
 from rlhf_rm.errors import UserError
@@ -68,8 +68,9 @@ def run(cfg: DictConfig) -> Strengths:
     names = sorted({name for pair in distinct for name in pair.notes})
     notes = {name: np.array([pair.notes.get(name, np.nan) for pair in distinct]) for name in names}
     summary = summarise(strengths, notes)
-    write_json(run_dir / MANIFEST, manifest(cfg, members, source, sets, summary))
     file = write_strengths(run_dir, strengths)
+    about = {"strengths": content_hash(file)} | manifest(cfg, members, source, sets, summary)
+    write_json(run_dir / MANIFEST, about)
     figures = vote_figures(strengths, summary)
     for name, figure in figures.items():
         figure.savefig(run_dir / f"{name}.png")

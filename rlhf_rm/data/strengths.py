@@ -3,6 +3,7 @@
 Shape legend: M members, B preference pairs. Strengths are in reward units.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,8 +91,8 @@ def read_strengths(path: Path) -> Strengths:
         path: the file, or the directory of a vote.
 
     Raises:
-        UserError: there is none, it is damaged, has a value that is no finite number, names a pair twice
-            differently, or holds other members than the vote's manifest says.
+        UserError: there is none, it is damaged, has a value that is no finite number, names a pair
+            twice, or is another than the manifest beside it speaks of.
     """
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
@@ -107,7 +108,7 @@ def read_strengths(path: Path) -> Strengths:
             f"{file} lacks the column {absent[0]}: it needs pair_id, mean and std, and has "
             f"{', '.join(table.column_names)}."
         )
-    _check_manifest(file, len(names))
+    _check_manifest(file)
     columns = {name: _numbers(file, table, name) for name in ("mean", "std", *names)}
     members = np.stack([columns[name] for name in names]) if names else np.empty((0, table.num_rows))
     pair_id = table["pair_id"].to_pylist()
@@ -159,10 +160,15 @@ def _numbers(file: Path, table: pa.Table, name: str) -> NDArray[np.float64]:
     return values
 
 
-def _check_manifest(file: Path, members: int) -> None:
+def content_hash(file: Path) -> str:
+    """SHA-256 in hex of a strengths file, which its manifest names."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _check_manifest(file: Path) -> None:
     manifest = file.with_name(MANIFEST)
-    if manifest.is_file() and len(read_json(manifest).get("members", [])) != members:
+    if manifest.is_file() and read_json(manifest).get("strengths") != content_hash(file):
         raise UserError(
-            f"{file} has {members} members, but {manifest.name} beside it names "
-            f"{len(read_json(manifest)['members'])}: they are not of the same vote."
+            f"{file} is not the file that {manifest.name} beside it speaks of: its members may be others. "
+            "Vote again, or move the file away from the manifest if you mean to use it as it is."
         )
