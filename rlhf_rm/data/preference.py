@@ -89,6 +89,23 @@ class PreferenceDataModule(StepDataModule):
             self._splits[name] = split
         return self._splits[name]
 
+    def state_dict(self) -> dict[str, Any]:
+        """As in the base class, with a hash of the label columns that are trained on."""
+        return super().state_dict() | {"labels": self.split("train").labels.content_hash()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As in the base class; labels by another recipe or fold are refused too.
+
+        Raises:
+            UserError: see above.
+        """
+        super().load_state_dict(state_dict)
+        if state_dict["labels"] != self.split("train").labels.content_hash():
+            raise UserError(
+                "the checkpoint was made with other labels (recipe, strengths, held-out fold) than these: "
+                "resume with the settings of its run, which lie in the run's config.yaml, or start anew."
+            )
+
     def train_dataloader(self) -> StepLoader:
         """Shuffled steps of exactly ``batch_size`` examples."""
         train = self.split("train")

@@ -3,6 +3,7 @@
 Shape legend: B pairs.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +36,11 @@ class LabelColumns:
     margin: NDArray[np.float32]
     weight: NDArray[np.float32]
     keep: NDArray[np.bool_]
+
+    def content_hash(self) -> str:
+        """SHA-256 in hex of all columns."""
+        columns = (self.swap, self.target, self.margin, self.weight, self.keep)
+        return hashlib.sha256(b"".join(column.tobytes() for column in columns)).hexdigest()
 
 
 class PreferenceSplit:

@@ -154,3 +154,16 @@ def test_a_margin_that_the_loss_would_ignore_is_refused(rlhf_rm, small, gold):
     recipe = ["method=denoised", "denoise=margin", gold]
     ended = rlhf_rm("train", *small, *recipe, "loss=logexp")
     assert ended.code == 2 and "has a margin column that LogExpLoss does not read" in ended.err
+
+
+def test_a_run_does_not_go_on_with_other_labels(rlhf_rm, small, gold, tmp_path):
+    told = [*small, "method=denoised", gold, "callbacks.checkpoint.every_n_steps=2"]
+    assert rlhf_rm("train", *told, "denoise=flip", f"hydra.run.dir={tmp_path}/run").code == 0
+    first = tmp_path / "run/checkpoints/step_00000002.ckpt"
+    resume = [f"resume={first}", f"hydra.run.dir={tmp_path}/part"]
+    ended = rlhf_rm("train", *told, "denoise=soft", *resume)
+    assert ended.code == 2 and "was made with other labels" in ended.err
+    again = rlhf_rm("train", *told, "denoise=flip", *resume)
+    assert again.code == 0, again.err
+    weights = "export/model.safetensors"
+    assert (tmp_path / "part" / weights).read_bytes() == (tmp_path / "run" / weights).read_bytes()
