@@ -2,7 +2,10 @@
 
 import json
 import os
+import signal
 import struct
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -95,3 +98,46 @@ def test_a_server_that_cannot_be_reached_is_a_warning(train, tmp_path, monkeypat
     assert (run / "metrics.json").is_file()
     kept = [path.read_text() for path in (run / "config.yaml", run / "metrics.json")]
     assert not any("0" * 40 in text for text in kept)
+
+
+def children() -> set[int]:
+    """The processes that this one has started, and theirs."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rsplit(") ", 1)[1].split()[1])
+        except OSError:
+            continue  # it has ended in the meantime
+    found, new = set(), {os.getpid()}
+    while new:
+        new = {pid for pid, parent in parents.items() if parent in new} - found
+        found |= new
+    return found
+
+
+def kill_wandb(metrics: Path, killed: list[int]) -> None:
+    """Kill the service of W&B as soon as something was logged."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not killed:
+        if metrics.is_file() and len(metrics.read_text().splitlines()) > 2:
+            for pid in children():
+                command = Path(f"/proc/{pid}/cmdline")
+                if command.exists() and b"wandb-core" in command.read_bytes():
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+        time.sleep(0.05)
+
+
+def test_a_service_that_dies_in_the_middle_is_a_warning(train, tmp_path):
+    run, killed = tmp_path / "run", []
+    killer = threading.Thread(target=kill_wandb, args=(run / "metrics.csv", killed))
+    killer.start()
+    ended = train(
+        "logger.offline=true", f"hydra.run.dir={run}", "trainer.log_every_n_steps=1", "trainer.max_steps=400",
+        "trainer.max_epochs=-1",
+    )  # fmt: skip
+    killer.join()
+    assert killed, "W&B has no service of its own any more"
+    assert ended.code == 0, ended.err
+    assert "W&B failed" in ended.out + ended.err and "goes on without it" in ended.out + ended.err
+    assert json.loads((run / "metrics.json").read_text())["steps"] == 400
