@@ -16,7 +16,18 @@ HEADER = 7
 
 
 def records(path: Path) -> list[Record]:
-    """Every record of a .wandb file."""
+    """Every record of the .wandb file of a run that has ended; its service writes the last after the end."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        found = written(path)
+        if any(record.HasField("exit") for record in found):
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"the end is not among the records of {path}")
+
+
+def written(path: Path) -> list[Record]:
+    """Every record that a .wandb file has so far."""
     data = path.read_bytes()
     found, parts, at = [], b"", HEADER  # the file's own header is as long as a chunk's
     while at + HEADER <= len(data):
