@@ -15,7 +15,7 @@ from rlhf_rm.errors import UserError
 from rlhf_rm.files import fingerprint
 from rlhf_rm.methods.step import StepModule
 from rlhf_rm.models.attention import Attention
-from rlhf_rm.models.ensemble import FullEnsemble
+from rlhf_rm.models.full_ensemble import FullEnsemble
 from rlhf_rm.models.language import LanguageModel
 from rlhf_rm.models.reward import RewardModel
 from rlhf_rm.models.spec import ModelSpec, cached_tokenizer

@@ -14,8 +14,8 @@ from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.trained_on import save_trained_on
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import read_json
-from rlhf_rm.models.ensemble import FullEnsemble
 from rlhf_rm.models.export import export
+from rlhf_rm.models.full_ensemble import FullEnsemble
 from rlhf_rm.models.reward import MEMBER
 
 

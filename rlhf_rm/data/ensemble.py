@@ -29,9 +29,15 @@ TREES = 256  # of which features are computed at once
 
 @dataclass(frozen=True, slots=True)
 class EnsembleStep(TensorRecord):
-    """One optimiser step of every member."""
+    """One optimiser step of every member.
+
+    Args:
+        members: what each member takes.
+        batches: which examples those are. Equal ones are equal batches, in the same packing.
+    """
 
     members: tuple[Step[PairBatch], ...]
+    batches: tuple[tuple[int, ...], ...]
 
     def __iter__(self) -> Iterator[PairBatch]:
         """The micro-batches of all members."""
@@ -55,6 +61,37 @@ class MemberSampler(Sampler[list[list[int]]]):
         return (list(step) for step in zip(*self.samplers, strict=True))
 
 
+class SharedBatchSampler(Sampler[list[list[int]]]):
+    """Yields the indices of each step, a list for each member, so that members take the same batches.
+
+    ``size`` batches in succession are a window, through which each member goes in an order of its own:
+    what all members have in common of a batch need be computed only once.
+
+    Args:
+        sampler: of the batches.
+        size: number of members.
+    """
+
+    def __init__(self, sampler: StepSampler, size: int) -> None:
+        self.sampler, self.size = sampler, size
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[list[list[int]]]:
+        epoch, first = self.sampler.position()
+        batches = list(self.sampler.steps(epoch))
+        orders = [self._order(epoch, m) for m in range(self.size)]
+        for step in range(first, len(batches)):
+            yield [batches[order[step]] for order in orders]
+
+    def _order(self, epoch: int, m: int) -> list[int]:
+        """The batches of an epoch as a member takes them."""
+        rng = np.random.default_rng([self.sampler.seed, epoch, m])
+        windows = np.array_split(np.arange(len(self)), range(self.size, len(self), self.size))
+        return [int(batch) for window in windows for batch in rng.permutation(window)]
+
+
 class EnsembleDataModule(PreferenceDataModule):
     """As :class:`PreferenceDataModule`; a training step has a batch for each member.
 
@@ -65,6 +102,7 @@ class EnsembleDataModule(PreferenceDataModule):
     def __init__(self, *args: Any, size: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.size = size
+        self.share_batches = False  # whether members take the same batches: see SharedBatchSampler
         self._features: NDArray[np.float32] | None = None
 
     def train_dataloader(self) -> StepLoader:
@@ -80,7 +118,9 @@ class EnsembleDataModule(PreferenceDataModule):
             step_sampler(self.trainer, train.sizes, batch_size=self.batch_size, seed=self.seed * 1000 + m)
             for m in range(self.size)
         ]
-        return step_loader(self._step, MemberSampler(samplers), self.trainer, self.workers)
+        shared = SharedBatchSampler(samplers[0], self.size)
+        sampler = shared if self.share_batches else MemberSampler(samplers)
+        return step_loader(self._step, sampler, self.trainer, self.workers)
 
     def use_features(self, features: Callable[[Rows], Tensor], backbone: str, device: torch.device) -> None:
         """Serve what a frozen backbone makes of the training responses instead of their tokens.
@@ -117,7 +157,9 @@ class EnsembleDataModule(PreferenceDataModule):
 
     def _step(self, indices: Sequence[Any]) -> EnsembleStep:
         serve = self.split("train").step if self._features is None else self._feature_step
-        return EnsembleStep(tuple(serve(some) for some in indices))
+        return EnsembleStep(
+            members=tuple(serve(some) for some in indices), batches=tuple(tuple(some) for some in indices)
+        )
 
     def _feature_step(self, indices: Sequence[int]) -> Step[PairBatch]:
         """The pairs of these examples as one batch of features."""

@@ -56,7 +56,15 @@ class StepSampler(Sampler[list[int]]):
         return len(self.sizes) // (self.batch_size * self.world_size)
 
     def __iter__(self) -> Iterator[list[int]]:
-        epoch, first = divmod(self.steps_done(), min(self.steps_an_epoch or len(self), len(self)))
+        epoch, first = self.position()
+        yield from self.steps(epoch, first)
+
+    def position(self) -> tuple[int, int]:
+        """Where the run stands: the epoch, and how many of its steps are done."""
+        return divmod(self.steps_done(), min(self.steps_an_epoch or len(self), len(self)))
+
+    def steps(self, epoch: int, first: int = 0) -> Iterator[list[int]]:
+        """The steps of an epoch from the ``first`` on."""
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.sizes))
         taken = self.batch_size * self.world_size
         for step in range(first, len(self)):

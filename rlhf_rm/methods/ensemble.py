@@ -12,7 +12,9 @@ from torch import Tensor
 from rlhf_rm.data.batch import PairBatch, Step
 from rlhf_rm.data.ensemble import EnsembleStep
 from rlhf_rm.methods.reward import RewardModule
-from rlhf_rm.models.ensemble import Ensemble, HeadEnsemble
+from rlhf_rm.models.ensemble import Ensemble
+from rlhf_rm.models.head_ensemble import HeadEnsemble
+from rlhf_rm.models.lora_ensemble import LoRAEnsemble
 
 
 class EnsembleRewardModule(RewardModule):
@@ -37,14 +39,16 @@ class EnsembleRewardModule(RewardModule):
         super().on_fit_start()
         if isinstance(self.model, HeadEnsemble):
             self._datamodule.use_features(self.model.features, _name_of(self.model), self.device)
+        if isinstance(self.model, LoRAEnsemble):
+            self._datamodule.share_batches = self.model.has_trunk
 
     def training_step(self, step: EnsembleStep, batch_idx: int) -> None:  # type: ignore[override]
         """One optimiser step of every member."""
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
         losses, norms, differences = [], [], []
-        for m, member_step in enumerate(step.members):
-            loss, difference_B = self._accumulate(m, member_step)
+        for m, (member_step, batch) in enumerate(zip(step.members, step.batches, strict=True)):
+            loss, difference_B = self._accumulate(m, member_step, batch)
             losses.append(loss)
             differences.append(difference_B)
             norms.append(self._clip(self.ensemble.gradients(m)))
@@ -54,13 +58,13 @@ class EnsembleRewardModule(RewardModule):
         self.log("train/accuracy", (difference_MB > 0).float().mean(), prog_bar=True)
         self.log("train/margin", difference_MB.mean())
 
-    def _accumulate(self, m: int, step: Step[PairBatch]) -> tuple[Tensor, Tensor]:
+    def _accumulate(self, m: int, step: Step[PairBatch], batch: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Gradients of a member's mean loss; the loss, and the reward differences, (B,)."""
         difference: list[Tensor] = []
         bad: list[Tensor] = []
 
         def loss_sum(pairs: PairBatch) -> Tensor:
-            reward_N = self.ensemble.member(pairs.rows, m)
+            reward_N = self.ensemble.member(pairs.rows, m, batch=batch, part=len(difference))
             chosen_B, rejected_B = reward_N[pairs.chosen_B], reward_N[pairs.rejected_B]
             loss_B = self.pair_losses(chosen_B, rejected_B, pairs)
             difference.append((chosen_B - rejected_B).detach())

@@ -73,6 +73,7 @@ class LoRA:
         dropout: on the input of each update.
         targets: names of the modules to adapt, or their endings; None takes every linear layer of the
             backbone.
+        top_layers: how many of the backbone's layers to adapt, counted from the head; None takes all.
         learning_rate: see :class:`Adapter`.
     """
 
@@ -80,6 +81,7 @@ class LoRA:
     alpha: int
     dropout: float
     targets: list[str] | None
+    top_layers: int | None
     learning_rate: float
 
     def loading(self, dtype: torch.dtype) -> dict[str, Any]:
@@ -112,7 +114,7 @@ class LoRA:
             parameter.requires_grad_(name in head or "lora_" in name)
 
     def _targets(self, network: PreTrainedModel) -> list[str]:
-        linear = _linear_layers(network)
+        linear = self._within(network, _linear_layers(network))
         if self.targets is None:
             return linear
         chosen = [name for name in linear if any(f".{name}".endswith(f".{end}") for end in self.targets)]
@@ -123,6 +125,28 @@ class LoRA:
                 f"{', '.join(endings)}, or null for all."
             )
         return chosen
+
+    def _within(self, network: PreTrainedModel, linear: list[str]) -> list[str]:
+        """Those of these modules that lie in the layers to adapt."""
+        if self.top_layers is None:
+            return linear
+        layers = layers_of(network)
+        if not 1 <= self.top_layers <= len(layers):
+            raise UserError(
+                f"adapter.top_layers={self.top_layers} must be from 1 to {len(layers)}, the layers of this "
+                "model, or null for all."
+            )
+        inside = {id(part) for layer in layers[-self.top_layers :] for part in layer.modules()}
+        return [name for name in linear if id(network.get_submodule(name)) in inside]
+
+
+def layers_of(network: PreTrainedModel) -> list[nn.Module]:
+    """The layers of the backbone, from the embeddings to the head; empty where it keeps them elsewhere."""
+    count = getattr(network.config, "num_hidden_layers", None)
+    for module in network.base_model.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == count:
+            return list(module)
+    return []
 
 
 def merged_state(network: PreTrainedModel) -> dict[str, Tensor]:

@@ -1,25 +1,28 @@
 """Ensembles of reward models that are trained together.
 
-Shape legend: M members, N responses, D hidden size.
+Shape legend: M members, N responses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_rm.data.batch import FeatureRows, Rows
 from rlhf_rm.errors import UserError
-from rlhf_rm.models.adapter import NoAdapter
+from rlhf_rm.models.adapter import LoRA, NoAdapter
 from rlhf_rm.models.attention import Attention
 from rlhf_rm.models.backbone import Backbone
+from rlhf_rm.models.full_ensemble import FullEnsemble
+from rlhf_rm.models.head_ensemble import HeadEnsemble
+from rlhf_rm.models.lora_ensemble import LoRAEnsemble
 from rlhf_rm.models.reward import RewardModel
 from rlhf_rm.models.spec import ModelSpec
 
-KINDS = ("full", "head")
+KINDS = ("full", "lora", "head")
 
 
 class Ensemble(Protocol):
@@ -39,99 +42,20 @@ class Ensemble(Protocol):
         """Reward of each response by each member, (N, M), float32."""
         ...
 
-    def member(self, rows: Rows | FeatureRows, m: int) -> Tensor:
-        """Reward of each response by one member, (N,), float32."""
+    def member(self, rows: Rows | FeatureRows, m: int, *, batch: Hashable, part: int) -> Tensor:
+        """Reward of each response by one member, (N,), float32.
+
+        Args:
+            rows: the packed responses.
+            m: which member.
+            batch: names the batch that the rows are of: those of one name are the same.
+            part: which of its micro-batches they are.
+        """
         ...
 
     def gradients(self, m: int) -> list[Tensor]:
         """The gradients of one member's weights, to be changed in place."""
         ...
-
-
-class FullEnsemble(nn.Module):
-    """M reward models of their own.
-
-    Args:
-        members: the models.
-    """
-
-    def __init__(self, members: Sequence[RewardModel]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
-
-    @property
-    def size(self) -> int:
-        """See :class:`Ensemble`."""
-        return len(self.members)
-
-    @property
-    def backbone(self) -> Backbone:
-        """See :class:`Ensemble`."""
-        return self.models[0].backbone
-
-    @property
-    def models(self) -> list[RewardModel]:
-        """The members as what they are."""
-        models: Any = self.members
-        return list(models)
-
-    def scores(self, rows: Rows) -> Tensor:
-        """See :class:`Ensemble`."""
-        return torch.stack([model(rows) for model in self.models], dim=1)
-
-    def forward(self, rows: Rows) -> Tensor:
-        """Mean reward of each response over the members, (N,)."""
-        return self.scores(rows).mean(1)
-
-    def member(self, rows: Rows | FeatureRows, m: int) -> Tensor:
-        """See :class:`Ensemble`."""
-        reward_N: Tensor = self.models[m](rows)
-        return reward_N
-
-    def gradients(self, m: int) -> list[Tensor]:
-        """See :class:`Ensemble`."""
-        return [p.grad for p in self.models[m].parameters() if p.grad is not None]
-
-
-class HeadEnsemble(RewardModel):
-    """One frozen backbone and M heads: a classifier of M labels, each of them a member's reward.
-
-    Args:
-        network: a decoder whose head has M outputs.
-        attention: how attention over packed rows is computed.
-
-    Raises:
-        UserError: the network's head is not one linear layer.
-    """
-
-    def __init__(self, network: Any, attention: Attention) -> None:
-        super().__init__(network, attention)
-        if not self.backbone.is_decoder:
-            raise UserError(
-                f"members.kind=head needs a decoder, whose head is one linear layer, and not a "
-                f"{network.config.model_type} model: use members.kind=full."
-            )
-        network.requires_grad_(False)
-        network.score.requires_grad_(True)
-
-    @torch.inference_mode()
-    def features(self, rows: Rows) -> Tensor:
-        """What the heads read of each response, (N, D), float32, without dropout."""
-        was_training = self.training
-        self.eval()
-        last_ND = self.last_states(rows).float()
-        self.train(was_training)
-        return last_ND
-
-    def member(self, rows: Rows | FeatureRows, m: int) -> Tensor:
-        """See :class:`Ensemble`."""
-        if not isinstance(rows, FeatureRows):
-            return self.scores(rows)[:, m]
-        return (rows.feature_ND.to(self.network.score.weight.dtype) @ self.network.score.weight[m]).float()
-
-    def gradients(self, m: int) -> list[Tensor]:
-        """See :class:`Ensemble`."""
-        return [self.network.score.weight.grad[m]]
 
 
 def ensemble_model(
@@ -143,17 +67,18 @@ def ensemble_model(
     kind: str,
     size: int,
     seed: int,
-) -> FullEnsemble | HeadEnsemble:
+) -> FullEnsemble | LoRAEnsemble | HeadEnsemble:
     """The members of an ensemble, each with a head initialisation of its own.
 
     Args:
         spec, tokenizer, attention, start: see :meth:`ModelSpec.reward_model`.
-        kind: ``full`` (models of their own) or ``head`` (heads over one frozen backbone).
+        kind: ``full`` (models of their own), ``lora`` (adapters and heads over one frozen backbone) or
+            ``head`` (heads over one frozen backbone).
         size: number of members, at least 2.
         seed: of their initialisation.
 
     Raises:
-        UserError: an unknown kind, fewer than two members, or an adapter where the backbone is frozen.
+        UserError: an unknown kind, fewer than two members, or an adapter that does not suit the kind.
     """
     if kind not in KINDS:
         raise UserError(f"members.kind={kind} is unknown: use one of {', '.join(KINDS)}.")
@@ -166,9 +91,23 @@ def ensemble_model(
             torch.manual_seed(seed)
             network = spec.classifier(tokenizer, attention, start, labels=size)
         return HeadEnsemble(network, attention)
-    members = []
-    for m in range(size):
-        with torch.random.fork_rng():
-            torch.manual_seed(seed * 1000 + m)
-            members.append(spec.reward_model(tokenizer, attention, start))
-    return FullEnsemble(members)
+    if kind == "lora" and not isinstance(spec.adapter, LoRA):
+        raise UserError("members.kind=lora trains adapters: say which, adapter=lora or adapter=qlora.")
+    if kind == "lora" and spec.compile:
+        raise UserError("members.kind=lora runs layers apart from each other: leave model.compile=false.")
+    members = (_member(spec, tokenizer, attention, start, seed=seed * 1000 + m) for m in range(size))
+    return LoRAEnsemble(members) if kind == "lora" else FullEnsemble(list(members))
+
+
+def _member(
+    spec: ModelSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    attention: Attention,
+    start: Path | str | None,
+    *,
+    seed: int,
+) -> RewardModel:
+    """A reward model whose initialisation is its own."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return spec.reward_model(tokenizer, attention, start)

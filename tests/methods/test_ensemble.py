@@ -9,10 +9,14 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from rlhf_rm.data.ensemble import EnsembleDataModule
+from rlhf_rm.data.ensemble import EnsembleDataModule, MemberSampler, SharedBatchSampler
+from rlhf_rm.data.sampling import StepSampler
 from rlhf_rm.methods.ensemble import EnsembleRewardModule
+from rlhf_rm.models.adapter import LoRA
 from rlhf_rm.models.attention import SDPAAttention
-from rlhf_rm.models.ensemble import FullEnsemble, HeadEnsemble
+from rlhf_rm.models.full_ensemble import FullEnsemble
+from rlhf_rm.models.head_ensemble import HeadEnsemble
+from rlhf_rm.models.lora_ensemble import LoRAEnsemble
 
 SIZE = 3
 
@@ -65,6 +69,62 @@ def test_whole_members_end_as_if_each_had_been_trained_alone(tiny):
             assert torch.allclose(ours, theirs, atol=1e-5)
     scores = [model.network.score.weight for model in together.models]
     assert not torch.allclose(scores[0], scores[1])
+
+
+@pytest.mark.parametrize("top_layers", [None, 1])
+def test_adapters_end_as_if_each_had_been_trained_alone(tiny, top_layers):
+    tokenizer = tiny.make_tokenizer()
+
+    def member(m):
+        model = tiny.make_model(tokenizer)
+        torch.manual_seed(m)
+        LoRA(2, 4, 0.0, None, top_layers, 1e-3).apply(model.network, train_head=True)
+        with torch.no_grad():
+            model.network.score.weight.mul_(1 + m)
+        return model
+
+    together = LoRAEnsemble(member(m) for m in range(SIZE))
+    runs = []
+    together.models[0].network.model.layers[0].mlp.register_forward_hook(lambda *call: runs.append(1))
+    data = EnsembleDataModule(tiny.Source(), tokenizer, size=SIZE, **tiny.LOADING)
+    fit(tiny, module_of(tiny, together, gradient_clip=0.05), data, steps=6)
+    split = data.split("train")
+    apart = [StepSampler(split.sizes, batch_size=4, seed=3 * 1000 + m) for m in range(SIZE)]
+    orders = list(MemberSampler(apart) if top_layers is None else SharedBatchSampler(apart[0], SIZE))
+    for m, trained in enumerate(together.models):
+        model = member(m)
+        module = tiny.make_module(model, gradient_clip=0.05)
+        optimizer = module.optimizer_factory([p for p in model.parameters() if p.requires_grad])
+        schedule = module.scheduler_factory(optimizer, total_steps=6)
+        for indices in orders:
+            optimizer.zero_grad()
+            for pairs in split.step(indices[m]):
+                (module.pair_losses(*module(pairs), pairs).sum() / 4).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 0.05)
+            optimizer.step()
+            schedule.step()
+        for ours, theirs in zip(trained.parameters(), model.parameters(), strict=True):
+            assert torch.allclose(ours, theirs, atol=1e-5)
+    micro_batches = sum(len(split.step(indices[0])) for indices in orders)
+    assert len(runs) == micro_batches
+
+
+def test_members_that_share_batches_see_all_of_them_in_orders_of_their_own():
+    done = 0
+    batches = StepSampler([5] * 47, batch_size=4, seed=1, steps_done=lambda: done)
+    sampler = SharedBatchSampler(batches, SIZE)
+    steps = list(sampler)
+    assert len(steps) == len(sampler) == 11
+    for at in range(0, 11, SIZE):  # within a window all members take the same batches
+        taken = [sorted(step[m] for step in steps[at : at + SIZE]) for m in range(SIZE)]
+        assert taken[0] == taken[1] == taken[2]
+    whole = [sorted(i for step in steps for i in step[m]) for m in range(SIZE)]
+    assert all(len(set(items)) == 44 for items in whole)
+    assert len({str([step[m] for step in steps]) for m in range(SIZE)}) == SIZE
+    done = 4
+    assert list(sampler) == steps[4:]
+    done = 11
+    assert list(sampler) != steps
 
 
 def test_heads_are_trained_on_features_as_on_tokens(tiny, heads, tmp_path):
@@ -129,11 +189,15 @@ def test_orders_differ_between_members(tiny):
     assert first[0] != first[1] != first[2]
 
 
-@pytest.mark.parametrize("kind", ["full", "head"])
+LORA = ["members.kind=lora", "adapter=lora", "model.architecture.num_hidden_layers=2"]
+
+
+@pytest.mark.parametrize("kind", ["full", "head", "lora", "lora top"])
 def test_a_run_is_a_vote(rlhf_rm, small, tmp_path, kind):
     run = tmp_path / "run"
-    told = ["method=ensemble", f"members.kind={kind}", "members.size=3", f"hydra.run.dir={run}"]
-    ended = rlhf_rm("train", *small, *told)
+    kinds = {"lora": LORA, "lora top": [*LORA, "adapter.top_layers=1"]}
+    told = ["method=ensemble", "members.size=3", f"hydra.run.dir={run}"]
+    ended = rlhf_rm("train", *small, *told, *kinds.get(kind, [f"members.kind={kind}"]))
     assert ended.code == 0, ended.err
     assert json.loads((run / "metrics.json").read_text())["members"] == 3
     ended = rlhf_rm("vote", f"members={run}", f"hydra.run.dir={tmp_path}/vote")
@@ -141,11 +205,11 @@ def test_a_run_is_a_vote(rlhf_rm, small, tmp_path, kind):
     table = pq.read_table(tmp_path / "vote/strengths.parquet").to_pydict()
     members = np.array([table[f"member_0{m}"] for m in range(3)])
     assert members.std(0).min() > 0 and np.allclose(members.mean(0), table["mean"])
-    assert ended.out.count("pairs of train scored") == (3 if kind == "full" else 1)
+    assert ended.out.count("pairs of train scored") == (1 if kind == "head" else 3)
     assert len(json.loads((tmp_path / "vote/manifest.json").read_text())["members"]) == 3
     scored = rlhf_rm("evaluate", f"run={run}", f"hydra.run.dir={tmp_path}/evaluation")
     assert (scored.code, "is an ensemble of whole models" in scored.err) == (
-        (2, True) if kind == "full" else (0, False)
+        (0, False) if kind == "head" else (2, True)
     )
 
 
@@ -168,27 +232,31 @@ def test_an_ensembles_score_has_a_deviation(rlhf_rm, small, tmp_path):
         assert one["reward_std"] == pytest.approx(float(logits.std(correction=0)), abs=1e-5)
 
 
-def test_an_ensemble_resumes_bit_by_bit(rlhf_rm, small, tmp_path):
-    told = [
-        *small,
-        "method=ensemble",
-        "members.kind=head",
-        "members.size=2",
-        "callbacks.checkpoint.every_n_steps=2",
-    ]
+@pytest.mark.parametrize("kind", [["members.kind=head"], [*LORA, "adapter.top_layers=1"]])
+def test_an_ensemble_resumes_bit_by_bit(rlhf_rm, small, tmp_path, kind):
+    told = [*small, "method=ensemble", "members.size=2", "callbacks.checkpoint.every_n_steps=1", *kind]
     whole, part = tmp_path / "whole", tmp_path / "part"
     assert rlhf_rm("train", *told, f"hydra.run.dir={whole}").code == 0
-    first = whole / "checkpoints/step_00000002.ckpt"
-    assert rlhf_rm("train", *told, f"hydra.run.dir={part}", f"resume={first}").code == 0
-    weights = "export/model.safetensors"
-    assert (part / weights).read_bytes() == (whole / weights).read_bytes()
+    first = whole / "checkpoints/step_00000003.ckpt"
+    ended = rlhf_rm("train", *told, f"hydra.run.dir={part}", f"resume={first}")
+    assert ended.code == 0, ended.err
+    weights = sorted(path.relative_to(whole) for path in whole.glob("export/**/model.safetensors"))
+    assert len(weights) == (1 if kind == ["members.kind=head"] else 2)
+    for file in weights:
+        assert (part / file).read_bytes() == (whole / file).read_bytes()
 
 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["members.size=1"], "members.size=1: a vote takes at least 2 members"),
-        (["members.kind=half"], "members.kind=half is unknown: use one of full, head"),
+        (["members.kind=half"], "members.kind=half is unknown: use one of full, lora, head"),
+        (["members.kind=lora"], "trains adapters: say which, adapter=lora or adapter=qlora"),
+        (
+            [*LORA, "adapter.top_layers=3"],
+            "adapter.top_layers=3 must be from 1 to 2, the layers of this model",
+        ),
+        ([*LORA, "model.compile=true"], "leave model.compile=false"),
         (["members.kind=head", "adapter=lora"], "trains heads alone: leave the adapter out"),
     ],
 )

@@ -19,7 +19,14 @@ HEADS["bert"] = {
 
 
 def lora(**changes):
-    settings = {"r": 4, "alpha": 8, "dropout": 0.0, "targets": None, "learning_rate": 1e-3}
+    settings = {
+        "r": 4,
+        "alpha": 8,
+        "dropout": 0.0,
+        "targets": None,
+        "top_layers": None,
+        "learning_rate": 1e-3,
+    }
     return LoRA(**settings | changes)
 
 
