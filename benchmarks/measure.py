@@ -27,6 +27,11 @@ class Recorder:
         self.losses: list[float] = []
         self.memory_before_mb = 0.0
         self._began = (0.0, 0.0)
+        self._prepared: float | None = None
+
+    def prepare(self) -> None:
+        """What is done once, before the first step, begins here."""
+        self._prepared = time.perf_counter()
 
     def begin(self) -> None:
         """Just before the first step: what the process holds now is not the steps' doing."""
@@ -50,6 +55,7 @@ class Recorder:
             "pairs_per_second": pairs_per_step * len(seconds) / sum(seconds),
             "memory_before_mb": self.memory_before_mb,
             "memory_above_mb": _status_mb("VmHWM") - self.memory_before_mb,
+            "preparation_seconds": self._began[0] - (self._prepared or self._began[0]),
             "step_seconds": seconds,
             "losses": self.losses,
             "torch_threads": torch.get_num_threads(),

@@ -8,9 +8,7 @@ that slows down slows both. Exits with 1 if the losses of the first steps differ
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -19,6 +17,7 @@ from typing import Any
 import numpy as np
 from measure import machine
 from sides import SIDES, Job, prepare
+from turns import say_how_busy, take_turns
 
 PEERS = {
     "trl": "TRL's RewardTrainer: padded to the longest response of a step",
@@ -26,8 +25,6 @@ PEERS = {
     "padded": "this project, padded",
 }
 TOLERANCE = 1e-4  # between the losses of the two sides
-QUIET = 0.05  # share of the cores that other work may take
-OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def main() -> int:
@@ -46,7 +43,7 @@ def main() -> int:
             warmup=args.warmup,
         )
         prepared = prepare(job)
-        runs = take_turns(job.save(), ["ours", *args.peer], args.rounds)
+        runs = take_turns(__file__, job.save(), ["ours", *args.peer], args.rounds)
     sides = {side: summary(rounds, args.pairs_per_step) for side, rounds in runs.items()}
     report = {
         "benchmark": "reward_throughput",
@@ -66,26 +63,6 @@ def main() -> int:
     }
     args.json.write_text(json.dumps(report, indent=1) + "\n")
     return print_report(report)
-
-
-def take_turns(job: Path, sides: list[str], rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """Run every side ``rounds`` times, one after the other, each in a process of its own."""
-    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
-    for number in range(rounds):
-        for side in sides:
-            result = job.parent / "result.json"
-            load = os.getloadavg()[0]
-            command = [sys.executable, __file__, "--side", side, "--job", str(job), "--json", str(result)]
-            subprocess.run(command, check=True, env={**os.environ, **OFFLINE}, stdout=sys.stderr)
-            run = json.loads(result.read_text())
-            runs[side].append({"load_before": load, **run})
-            print(
-                f"round {number + 1} {side}: {run['pairs_per_second']:.2f} pairs/s, "
-                f"{run['memory_above_mb']:.0f} MB, "
-                f"{100 * run['cores_busy_with_other_work']:.0f} % of the cores busy with other work",
-                flush=True,
-            )
-    return runs
 
 
 def summary(rounds: list[dict[str, Any]], pairs_per_step: int) -> dict[str, Any]:
@@ -115,10 +92,7 @@ def compare(ours: dict[str, Any], peer: dict[str, Any], parity_steps: int) -> di
 def print_report(report: dict[str, Any]) -> int:
     """Print the figures; returns 1 if a parity check failed."""
     failed = 0
-    others = max(side["cores_busy_with_other_work"] for side in report["sides"].values())
-    print(f"\nother work on the machine: at most {100 * others:.0f} % of its cores during any run")
-    if others > QUIET:
-        print("the machine was busy: these figures are not for quoting", file=sys.stderr)
+    say_how_busy(max(side["cores_busy_with_other_work"] for side in report["sides"].values()))
     for peer, compared in report["peers"].items():
         print(f"\nThis project against {PEERS[peer]}")
         for side in ("ours", peer):

@@ -6,7 +6,7 @@ the same settings at a constant learning rate. Neither logs, validates or saves.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -57,7 +57,7 @@ class Job:
         """What :meth:`save` wrote."""
         return cls(**json.loads(path.read_text()))
 
-    def config(self, layout: str = "auto") -> DictConfig:
+    def config(self, layout: str = "auto", overrides: Sequence[str] = ()) -> DictConfig:
         """The training command's configuration, made short and silent."""
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return compose(
@@ -67,6 +67,7 @@ class Job:
                     "scheduler=warmup_constant",
                     "scheduler.warmup=0",
                     *self.overrides,
+                    *overrides,
                     f"loader.layout={layout}",
                     f"loader.batch_size={self.pairs_per_step}",
                     f"paths.cache_dir={self.directory}/cache",
@@ -129,11 +130,18 @@ def training_order(job: Job, cfg: DictConfig, run: Run) -> Iterator[tuple[Tokens
 
 def run_ours(job: Job, layout: str) -> dict[str, Any]:
     """Train with this project: RewardModule and PreferenceDataModule under Lightning."""
-    cfg = job.config(layout)
+    return train(job, job.config(layout))
+
+
+def train(job: Job, cfg: DictConfig) -> dict[str, Any]:
+    """Train what a configuration says, and measure its steps."""
     run = job.build(cfg)
     recorder = Recorder()
 
     class Record(L.Callback):
+        def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+            recorder.prepare()
+
         def on_train_batch_start(
             self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
         ) -> None:

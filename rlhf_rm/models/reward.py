@@ -5,6 +5,7 @@ Shape legend: R rows, T tokens of a row, N responses, M members, D hidden size.
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -55,21 +56,30 @@ class RewardModel(nn.Module):
     def scores(self, rows: Rows) -> Tensor:
         """Reward of each response by each member, (N, M), float32."""
         if self.backbone.is_decoder:
-            scores_NM: Tensor = self.network.score(self.last_states(rows))
-        elif "packed" not in self.backbone.layouts:
-            scores_NM = self.network(**self.backbone.inputs(rows)).logits
+            scores_NM = self._head(self.last_states(rows))
+        elif "packed" in self.backbone.layouts:
+            scores_NM = self._head(self.backbone.hidden(rows).flatten(0, 1)[rows.first_N])
         else:
-            first_ND = self.backbone.hidden(rows).flatten(0, 1)[rows.first_N]
-            scores_NM = self._encoder_head(first_ND)
+            scores_NM = self.network(**self.backbone.inputs(rows)).logits
         return scores_NM.float()
 
     def last_states(self, rows: Rows) -> Tensor:
         """The state of each response's last token, (N, D)."""
         return self.backbone.hidden(rows).flatten(0, 1)[rows.last_N]
 
-    def _encoder_head(self, first_ND: Tensor) -> Tensor:
-        """An encoder's own pooling and head, on the states of the responses' first tokens."""
-        if self.network.config.model_type == "bert":
-            pooled = self.network.bert.pooler(first_ND.unsqueeze(1))
-            return self.network.classifier(self.network.dropout(pooled))
-        return self.network.classifier(first_ND.unsqueeze(1))
+    def _head(self, state_ND: Tensor) -> Tensor:
+        """What the network's head makes of the states that it reads, (N, M), an encoder's pooling included.
+
+        Computed in the dtype of its weights: autocast would round rewards to 8 bits, and near ones would tie.
+        """
+        network = self.network
+        with torch.autocast(state_ND.device.type, enabled=False):
+            state_ND = state_ND.to(network.dtype)
+            if self.backbone.is_decoder:
+                scores_NM: Tensor = network.score(state_ND)
+            elif network.config.model_type == "bert":
+                pooled = network.bert.pooler(state_ND.unsqueeze(1))
+                scores_NM = network.classifier(network.dropout(pooled))
+            else:
+                scores_NM = network.classifier(state_ND.unsqueeze(1))
+        return scores_NM

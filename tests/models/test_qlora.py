@@ -8,7 +8,7 @@ from rlhf_rm.errors import UserError
 from rlhf_rm.models.adapter import merged_state
 from rlhf_rm.models.qlora import QLoRA
 
-SETTINGS = {"r": 4, "alpha": 8, "dropout": 0.0, "targets": None, "learning_rate": 1e-3}
+SETTINGS = {"r": 4, "alpha": 8, "dropout": 0.0, "targets": None, "top_layers": None, "learning_rate": 1e-3}
 QLORA = QLoRA(**SETTINGS, quantization="nf4", double_quantization=True)
 
 

@@ -130,3 +130,13 @@ def test_a_model_with_two_labels_is_refused(make_model):
     network.config.num_labels = 2
     with pytest.raises(UserError, match="has 2 labels"):
         RewardModel(network, make_model("llama").backbone.attention)
+
+
+@pytest.mark.parametrize("shape", ["llama", "bert", "roberta"])
+def test_autocast_leaves_rewards_in_full_precision(make_model, trees, shape):
+    model = make_model(shape)
+    exact = rewards(model, trees, "packed")
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = rewards(model, trees, "packed")
+    assert rounded.dtype == torch.float32 and torch.allclose(exact, rounded, atol=0.2, rtol=0.2)
+    assert (rounded != rounded.bfloat16().float()).any(), "near rewards would be ties"

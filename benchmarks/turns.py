@@ -1,0 +1,45 @@
+"""Sides that take turns, so that a machine that slows down slows all of them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+QUIET = 0.05  # share of the cores that other work may take
+OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def take_turns(script: str, job: Path, sides: list[str], rounds: int) -> dict[str, list[dict[str, Any]]]:
+    """Run every side ``rounds`` times, one after the other, each in a process of its own.
+
+    Args:
+        script: what runs one side, when told ``--side SIDE --job JOB --json RESULT``.
+        job: what all runs have in common.
+        sides: their names.
+        rounds: how often each is run.
+    """
+    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+    for number in range(rounds):
+        for side in sides:
+            result = job.parent / "result.json"
+            load = os.getloadavg()[0]
+            command = [sys.executable, script, "--side", side, "--job", str(job), "--json", str(result)]
+            subprocess.run(command, check=True, env={**os.environ, **OFFLINE}, stdout=sys.stderr)
+            run = json.loads(result.read_text())
+            runs[side].append({"load_before": load, **run})
+            print(
+                f"round {number + 1} {side}: {run['pairs_per_second']:.2f} pairs/s, "
+                f"{run['memory_above_mb']:.0f} MB, "
+                f"{100 * run['cores_busy_with_other_work']:.0f} % of the cores busy with other work",
+                flush=True,
+            )
+    return runs
+
+
+def say_how_busy(others: float) -> None:
+    """Print what share of the cores other work took at most, and a warning if that was much."""
+    print(f"\nother work on the machine: at most {100 * others:.0f} % of its cores during any run")
+    if others > QUIET:
+        print("the machine was busy: these figures are not for quoting", file=sys.stderr)
