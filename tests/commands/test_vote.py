@@ -118,6 +118,21 @@ def test_members_that_disagree_on_the_template_are_refused(rlhf_rm, members, run
     assert ended.code == 2 and "have different chat templates" in ended.err
 
 
+def test_members_of_different_tokenizers_vote_each_with_its_own(rlhf_rm, small, members, runs, tmp_path):
+    other = [*small, "model.vocab_size=310", "seed=9", f"hydra.run.dir={tmp_path}/other"]
+    assert rlhf_rm("train", *other).code == 0
+    both = f"members=[{runs}/plain/0,{tmp_path}/other]"
+    ended = rlhf_rm("vote", both, f"hydra.run.dir={tmp_path}/vote")
+    assert ended.code == 0, ended.err
+    table = strengths_of(tmp_path / "vote")
+    for member, run in enumerate((runs / "plain/0", tmp_path / "other")):
+        told = [f"run={run}", "evaluate.sets=[train]", f"hydra.run.dir={tmp_path}/evaluation_{member}"]
+        assert rlhf_rm("evaluate", *told).code == 0
+        found = json.loads((tmp_path / f"evaluation_{member}/evaluation.json").read_text())
+        mean = float(np.mean(table[f"member_0{member}"]))
+        assert found["sets"]["train"]["mean_margin"] == pytest.approx(mean, abs=1e-5)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
