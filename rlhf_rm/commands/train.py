@@ -100,18 +100,14 @@ def check_metric(cfg: DictConfig) -> None:
 
 
 def check_denoise(cfg: DictConfig) -> None:
-    """Refuse a recipe that the method would not read, and a method without the recipe that it reads.
+    """Refuse a recipe that the method would not read.
 
     Raises:
         UserError: see above.
     """
-    reads = "recipe" in cfg.method.datamodule
-    if cfg.get("denoise") is not None and not reads:
-        raise UserError("denoise=… is a recipe that this method does not read: add method=denoised.")
-    if reads and cfg.get("denoise") is None:
+    if cfg.get("denoise") is not None and "recipe" not in cfg.method.datamodule:
         raise UserError(
-            "method=denoised needs a recipe: add denoise=flip (or soft, margin, drop, …) and "
-            "denoise.strengths=DIR."
+            "denoise=… changes the labels of preferences, which this method does not read: leave it out."
         )
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,7 @@ from rlhf_rm.data.encoded import EncodedPairs, encode_pairs
 from rlhf_rm.data.loading import StepLoader
 from rlhf_rm.data.module import StepDataModule
 from rlhf_rm.data.preference_split import PreferenceSplit
+from rlhf_rm.data.relabel import Relabelling, summary
 from rlhf_rm.data.splits import fold_of
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import fingerprint, read_json, whole_directory, write_json
@@ -35,9 +37,12 @@ class PreferenceDataModule(StepDataModule):
         folds: how many parts the training prompts fall into, by their hash, for cross-fitting.
         held_out_fold: the part that is not trained on, from 0; None trains on all.
         keep_identical: whether training pairs stay that truncation made identical; to score, not to train.
+        recipe, strengths: what makes the label columns of the training pairs, and from where; see
+            :class:`Relabelling`. None leaves the labels as they are. Only training pairs are changed: what
+            is measured is measured on the data's own labels.
 
     Raises:
-        UserError: there is no such fold.
+        UserError: there is no such fold, or no such strengths.
     """
 
     unit = "pairs"
@@ -49,6 +54,8 @@ class PreferenceDataModule(StepDataModule):
         folds: int = 1,
         held_out_fold: int | None = None,
         keep_identical: bool = False,
+        recipe: Callable[..., Any] | None = None,
+        strengths: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
@@ -59,6 +66,7 @@ class PreferenceDataModule(StepDataModule):
             )
         self.folds, self.held_out_fold = folds, held_out_fold
         self.keep_identical = keep_identical
+        self.relabelling = Relabelling(strengths, recipe) if recipe is not None else None
         self.cache_dir = None if cache_dir is None else Path(cache_dir)
         self._splits: dict[str, PreferenceSplit] = {}
 
@@ -86,8 +94,22 @@ class PreferenceDataModule(StepDataModule):
                 fold = fold_of(split.column("prompt_id"), self.folds)
                 split = split.relabelled(replace(split.labels, keep=fold != self.held_out_fold))
                 log.info("train: %d pairs are left without fold %d", len(split.kept), self.held_out_fold)
+            if name == "train" and self.relabelling is not None:
+                split = self._relabelled(split)
             self._splits[name] = split
         return self._splits[name]
+
+    def _relabelled(self, train: PreferenceSplit) -> PreferenceSplit:
+        """The training pairs with the columns of the recipe."""
+        assert self.relabelling is not None
+        split = self.relabelling(train)
+        kept = len(split.kept)
+        if kept < len(train) and kept < self.batch_size:
+            raise UserError(
+                f"the recipe leaves {kept} pairs, fewer than one step takes ({self.batch_size}): "
+                "let it keep more, or lower loader.batch_size."
+            )
+        return split
 
     def state_dict(self) -> dict[str, Any]:
         """As in the base class, with a hash of the label columns that are trained on."""
@@ -141,11 +163,15 @@ class PreferenceDataModule(StepDataModule):
 
     def report(self) -> dict[str, Any]:
         """See :class:`StepDataModule`."""
-        return {
+        report = {
             **read_json(self._source_report),
             "fingerprint": self.source.fingerprint(),
             "encoded": {name: split.report for name, split in self._splits.items()},
         }
+        if self.relabelling is not None and "train" in self._splits:
+            columns = self._splits["train"].labels
+            report["denoise"] = {"strengths": self.relabelling.strengths} | summary(columns)
+        return report
 
     @cached_property
     def _directory(self) -> Path:

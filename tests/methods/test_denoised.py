@@ -132,9 +132,9 @@ def test_flipping_every_pair_unlearns_what_the_labels_say(tiny, datamodule):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["denoise=flip"], "a recipe that this method does not read: add method=denoised"),
+        (["method=sft", "denoise=flip"], "which this method does not read: leave it out"),
         (["method=denoised"], "method=denoised needs a recipe: add denoise=flip"),
-        (["method=denoised", "denoise=flip"], "denoise.strengths has no value"),
+        (["method=denoised", "denoise=flip"], "add denoise.strengths=DIR, the directory of a vote"),
         (["method=denoised", "denoise=flip", "denoise.strengths=/no/such"], "/no/such is no strengths file"),
         (["method=denoised", "denoise=flip", "denoise.strengths=published"], "has no strengths of its own"),
     ],
@@ -143,6 +143,13 @@ def test_bad_input_is_one_sentence(rlhf_rm, small, overrides, message):
     ended = rlhf_rm("train", *small, *overrides)
     assert ended.code == 2 and message in ended.err
     assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("method", [["method=reward"], ["method=ensemble", "members.size=2"]])
+def test_a_recipe_goes_with_every_method_that_reads_preferences(rlhf_rm, small, gold, tmp_path, method):
+    ended = rlhf_rm("train", *small, *method, "denoise=flip", gold, f"hydra.run.dir={tmp_path}/run")
+    assert ended.code == 0, ended.err
+    assert json.loads((tmp_path / "run/metrics.json").read_text())["data"]["denoise"]["flipped"] == 4
 
 
 def test_strengths_of_other_data_are_refused(rlhf_rm, small, gold):
