@@ -80,6 +80,10 @@ def test_options_run(rlhf_rm, small, tmp_path, world_strengths, group, option):
         overrides += [*recipe, f"denoise.strengths={world_strengths}", "denoise.recipe.steps.slice.of=2"][
             : 3 if option == "slice" else 2
         ]
+    if group == "contrastive":
+        overrides.append("method=contrastive")
+    if option == "contrastive":
+        overrides.append("contrastive=simcse_pairs")
     ended = rlhf_rm("train", *overrides, f"{group}={option}")
     assert ended.code == 0, ended.err
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["steps"] == 1

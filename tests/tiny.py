@@ -17,10 +17,14 @@ from rlhf_rm.callbacks.checkpoint import StepCheckpoint
 from rlhf_rm.callbacks.metrics_csv import MetricsCSV
 from rlhf_rm.callbacks.step_seed import StepSeed
 from rlhf_rm.commands.quiet import quiet
+from rlhf_rm.data.contrastive import ContrastiveDataModule
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.template import set_template
 from rlhf_rm.data.types import Message, PreferencePair
 from rlhf_rm.losses.bradley_terry import BradleyTerryLoss
+from rlhf_rm.losses.simcse import SimCSELoss
+from rlhf_rm.losses.swav import SwAVLoss
+from rlhf_rm.methods.contrastive import ContrastiveRewardModule
 from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.methods.schedules import warmup_linear
 from rlhf_rm.models.attention import SDPAAttention
@@ -121,6 +125,26 @@ def make_module(model, lr=1e-2, gradient_clip=1.0, loss=None, schedule=None, opt
     )
 
 
+CONTRASTIVE = {
+    "simcse": partial(SimCSELoss, temperature=0.5),
+    "swav": partial(SwAVLoss, prototypes=5, temperature=0.5, epsilon=0.5, iterations=3),
+}
+
+
+def make_contrastive(model, kind, items, weight=1.0, dropout=0.0, **changes):
+    plain = make_module(model, **changes)
+    settings = (plain.loss, plain.optimizer_factory, plain.scheduler_factory, plain.gradient_clip)
+    torch.manual_seed(2)  # of the prototypes
+    return ContrastiveRewardModule(
+        model,
+        *settings,
+        plain.centring,
+        contrastive=partial(CONTRASTIVE[kind], items=items),
+        contrastive_weight=weight,
+        dropout=dropout,
+    )
+
+
 class Watch(L.Callback):
     """Keeps the pairs and the loss of each step and what was validated; ends the process where told to."""
 
@@ -171,6 +195,7 @@ def fit(
     module=None,
     data=None,
     weighted=False,
+    contrastive=None,
     watch=None,
     resume=None,
     also=(),
@@ -180,8 +205,14 @@ def fit(
     """Train a tiny reward model; returns (trainer, module, what was watched)."""
     watch = watch or Watch()
     tokenizer = make_tokenizer()
-    module = make_module(make_model(tokenizer, **model or {}), **module or {})
-    datamodule = make_datamodule(Source(**source or {}), tokenizer, **data or {})
+    network = make_model(tokenizer, **model or {})
+    if contrastive:
+        module = make_contrastive(network, **contrastive, **module or {})
+        settings = LOADING | (data or {})
+        datamodule = ContrastiveDataModule(Source(**source or {}), tokenizer, share_prefix=False, **settings)
+    else:
+        module = make_module(network, **module or {})
+        datamodule = make_datamodule(Source(**source or {}), tokenizer, **data or {})
     if weighted:
         weight = datamodule.split("train").labels.weight
         weight[:] = [0.25 + number % 3 for number in range(len(weight))]

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm.callbacks.best import BestCheckpoint
 from rlhf_rm.callbacks.checkpoint import checkpoints
+from rlhf_rm.callbacks.embedding import embedding
 from rlhf_rm.callbacks.figures import preference_figures
 from rlhf_rm.callbacks.throughput import Throughput
 from rlhf_rm.cli import RANK_CONFIG, register_resolvers
@@ -25,6 +26,7 @@ from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.commands.summary import print_summary
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import write_json, write_text
+from rlhf_rm.methods.contrastive import ContrastiveRewardModule
 from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.methods.step import StepModule
 
@@ -45,7 +47,7 @@ def run(cfg: DictConfig) -> float | None:
     run_dir = Path(cfg.paths.run_dir)
     check_numbers(cfg)
     check_metric(cfg)
-    check_denoise(cfg)
+    check_groups(cfg)
     checkpoint = find_checkpoint(run_dir, cfg.resume)
     L.seed_everything(cfg.seed, verbose=False)
     config = save_config(cfg, run_dir)
@@ -99,12 +101,20 @@ def check_metric(cfg: DictConfig) -> None:
         )
 
 
-def check_denoise(cfg: DictConfig) -> None:
-    """Refuse a recipe that the method would not read.
+def check_groups(cfg: DictConfig) -> None:
+    """Refuse what the method would not read, and a method without what it reads.
 
     Raises:
         UserError: see above.
     """
+    contrasts = "contrastive" in cfg.method.module
+    if contrasts and cfg.get("contrastive") is None:
+        raise UserError(
+            "method=contrastive needs to know how: add contrastive=simcse_pairs, simcse_difference, "
+            "swav_pairs or swav_difference."
+        )
+    if not contrasts and cfg.get("contrastive") is not None:
+        raise UserError("contrastive=… is a loss that this method does not read: add method=contrastive.")
     if cfg.get("denoise") is not None and "recipe" not in cfg.method.datamodule:
         raise UserError(
             "denoise=… changes the labels of preferences, which this method does not read: leave it out."
@@ -210,7 +220,10 @@ def _save_figures(trainer: L.Trainer, module: StepModule, run_dir: Path) -> None
     """The plots of the test, as files and as images of the loggers."""
     if not isinstance(module, RewardModule) or module.test_rewards is None:
         return
-    for name, figure in preference_figures(module.test_rewards, "test").items():
+    figures = preference_figures(module.test_rewards, "test")
+    if isinstance(module, ContrastiveRewardModule) and module.states_before is not None:
+        figures["embedding"] = embedding(module.states_before, module.states_of("test"))
+    for name, figure in figures.items():
         figure.savefig(run_dir / f"test_{name}.png")
         for logger in trainer.loggers:
             if hasattr(logger, "log_figure"):

@@ -35,6 +35,10 @@ class Tree:
     shared: int
     prompt_tokens: tuple[int, ...]
 
+    def times(self, copies: int) -> "Tree":
+        """The same tree with each branch so many times, one whole set after the other."""
+        return self if copies == 1 else Tree(self.branches * copies, self.shared, self.prompt_tokens * copies)
+
     def size(self, layout: str) -> int:
         """Tokens that the tree takes in a row."""
         total = sum(len(branch) for branch in self.branches)

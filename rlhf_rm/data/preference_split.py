@@ -100,15 +100,24 @@ class PreferenceSplit:
         """The columns by which rewards are told apart; see :func:`~rlhf_rm.metrics.split.evaluate_split`."""
         return {name: self.column(name) for name in ("prompt_id", "source", "tree", "chosen", "rejected")}
 
-    def step(self, indices: Sequence[int]) -> Step[PairBatch]:
-        """The micro-batches of these trees, each with all pairs of its trees."""
+    def step(self, indices: Sequence[int], copies: int = 1) -> Step[PairBatch]:
+        """The micro-batches of these trees, each with all pairs of its trees.
+
+        Args:
+            indices: which examples.
+            copies: how often each response lies in its tree, sharing its prefix; each pair comes as often.
+        """
         micro_batches = []
-        for rows, order in self.packing.pack([self.trees[self._tree[i]] for i in indices]):
+        trees = [self.trees[self._tree[i]] for i in indices]
+        for rows, order in self.packing.pack([tree.times(copies) for tree in trees]):
             numbers = np.asarray(indices)[order]
             pairs = [self.kept[self._first[i] : self._first[i + 1]] for i in numbers]
-            index = np.concatenate(pairs)
             branches = self.trees.branches()[self._tree[numbers]]
-            begin = np.repeat(np.cumsum(branches) - branches, [len(some) for some in pairs])
+            count = [len(some) for some in pairs]
+            first = np.repeat((np.cumsum(branches) - branches) * copies, count)
+            own = np.repeat(branches, count)
+            begin = np.concatenate([first + copy * own for copy in range(copies)])
+            index = np.tile(np.concatenate(pairs), copies)
             micro_batches.append(
                 self.batch(
                     rows,

@@ -36,8 +36,8 @@ class Relabelling:
     def __init__(self, strengths: str | None, recipe: Callable[..., Any]) -> None:
         if strengths is None:
             raise UserError(
-                "denoise=… reads how strong each preference is: add denoise.strengths=DIR, the directory of a "
-                "vote (rlhf-rm vote), or denoise.strengths=published where the data has them."
+                "denoise=… reads how strong each preference is: add denoise.strengths=DIR, the directory of "
+                "a vote (rlhf-rm vote), or denoise.strengths=published where the data has them."
             )
         self.strengths, self.recipe = strengths, recipe
         self.of_train: Strengths | None = None

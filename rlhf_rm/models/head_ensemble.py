@@ -41,7 +41,7 @@ class HeadEnsemble(RewardModel):
         """What the heads read of each response, (N, D), float32, without dropout."""
         was_training = self.training
         self.eval()
-        last_ND = self.last_states(rows).float()
+        last_ND = self.states(rows).float()
         self.train(was_training)
         return last_ND
 

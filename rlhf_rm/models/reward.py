@@ -55,20 +55,23 @@ class RewardModel(nn.Module):
 
     def scores(self, rows: Rows) -> Tensor:
         """Reward of each response by each member, (N, M), float32."""
-        if self.backbone.is_decoder:
-            scores_NM = self._head(self.last_states(rows))
-        elif "packed" in self.backbone.layouts:
-            scores_NM = self._head(self.backbone.hidden(rows).flatten(0, 1)[rows.first_N])
-        else:
-            scores_NM = self.network(**self.backbone.inputs(rows)).logits
-        return scores_NM.float()
+        if self.has_states:
+            return self.head(self.states(rows))
+        logits_NM: Tensor = self.network(**self.backbone.inputs(rows)).logits
+        return logits_NM.float()
 
-    def last_states(self, rows: Rows) -> Tensor:
-        """The state of each response's last token, (N, D)."""
-        return self.backbone.hidden(rows).flatten(0, 1)[rows.last_N]
+    @property
+    def has_states(self) -> bool:
+        """Whether the head is known to be a function of one token's state."""
+        return self.backbone.is_decoder or "packed" in self.backbone.layouts
 
-    def _head(self, state_ND: Tensor) -> Tensor:
-        """What the network's head makes of the states that it reads, (N, M), an encoder's pooling included.
+    def states(self, rows: Rows) -> Tensor:
+        """What the head reads of each response, (N, D): its last token's state, in encoders its first."""
+        token_N = rows.last_N if self.backbone.is_decoder else rows.first_N
+        return self.backbone.hidden(rows).flatten(0, 1)[token_N]
+
+    def head(self, state_ND: Tensor) -> Tensor:
+        """Scores of states, (N, M), float32, an encoder's pooling included.
 
         Computed in the dtype of its weights: autocast would round rewards to 8 bits, and near ones would tie.
         """
@@ -82,4 +85,4 @@ class RewardModel(nn.Module):
                 scores_NM = network.classifier(network.dropout(pooled))
             else:
                 scores_NM = network.classifier(state_ND.unsqueeze(1))
-        return scores_NM
+        return scores_NM.float()
