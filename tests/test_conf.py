@@ -95,6 +95,9 @@ def data_of(option: str, directory: Path) -> list[str]:
     if option == "mixture":
         path = preferences(directory / "pairs.jsonl")
         return ["+data@data.sources.one=hh", f"data.sources.one.path={path}", "+data.weights.one=0.7"]
+    if option == "flipped":
+        path = preferences(directory / "pairs.jsonl")
+        return ["+data@data.source=hh", f"data.source.path={path}"]
     if option in ("hh", "jsonl"):
         return [f"data.path={preferences(directory / 'pairs.jsonl')}"]
     splits = ("train_prefs", "test_prefs") if option == "ultrafeedback" else ("train", "test")

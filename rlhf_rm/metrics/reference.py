@@ -13,7 +13,7 @@ def reference_labels(notes: Mapping[str, NDArray[np.float64]]) -> tuple[str, NDA
     """A name, and 1 where the label is right, 0 where it is wrong, NaN where nothing is known, (B,).
 
     In the synthetic world it is gold (NaN for equal gold), in the published columns of HH the label of
-    GPT-4.
+    GPT-4, and where labels were turned on purpose and nothing else is known, which were not.
 
     Args:
         notes: columns of the pairs by name, (B,); NaN where a pair has none.
@@ -26,6 +26,8 @@ def reference_labels(notes: Mapping[str, NDArray[np.float64]]) -> tuple[str, NDA
         return "gold", np.where(np.isfinite(difference) & (difference != 0), difference > 0, np.nan)
     if "gpt4_label" in notes:
         return "gpt4", notes["gpt4_label"]
+    if "flipped" in notes:
+        return "planted", 1 - notes["flipped"]
     return None
 
 

@@ -16,7 +16,7 @@ from rlhf_rm.metrics.reference import reference_labels
 from rlhf_rm.metrics.strength import accuracy_by_strength
 
 QUANTILES = (5, 10, 20, 25, 30, 50, 75, 90, 100)  # as the paper prints them, in per cent
-NAMES = {"gold": "gold", "gpt4": "GPT-4"}  # of references
+NAMES = {"gold": "gold", "gpt4": "GPT-4", "planted": "the data before its planted flips"}  # of references
 SIZES = (1, 2, 5, 10, 20, 50)  # of ensembles
 
 
