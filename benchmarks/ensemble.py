@@ -2,141 +2,24 @@
 
     python benchmarks/ensemble.py --data hh.jsonl.gz --json out.json
 
-The cost of a side is the time of one epoch: what it does once before the first step (a frozen backbone's
-features of all training pairs) and its steps, each of the same pairs for every member.
+Adapters in the top layers run what lies below once for as many steps as there are members: let --steps
+less --warmup be a multiple of --size.
 """
 
-import argparse
-import json
-import statistics
 import sys
-import tempfile
-from pathlib import Path
-from typing import Any
 
-from measure import machine
-from sides import Job, train
-from turns import say_how_busy, take_turns
+from epochs import Side, compare
 
 MEMBERS = ("method=ensemble", "members.size={size}")
 LORA = (*MEMBERS, "members.kind=lora", "adapter=lora")
 SIDES = {
-    "one": ("method=reward",),
-    "head": (*MEMBERS, "members.kind=head"),
-    "lora": LORA,
-    "lora_top": (*LORA, "adapter.top_layers={top}"),
+    "one": Side("one reward model, every weight trained", ("method=reward",)),
+    "head": Side("{size} heads over a frozen backbone", (*MEMBERS, "members.kind=head")),
+    "lora": Side("{size} adapters in all layers", LORA),
+    "lora_top": Side(
+        "{size} adapters in the top {top_layers} layers", (*LORA, "adapter.top_layers={top_layers}")
+    ),
 }
-WHAT = {
-    "one": "one reward model, every weight trained",
-    "head": "{size} heads over a frozen backbone",
-    "lora": "{size} adapters in all layers",
-    "lora_top": "{size} adapters in the top {top} layers",
-}
-
-
-def main() -> int:
-    """Entry of the script; returns the exit status."""
-    args = arguments()
-    if args.side:
-        job = Job.load(args.job)
-        told = json.loads((Path(job.directory) / "ensemble.json").read_text())
-        cfg = job.config(overrides=[one.format(**told) for one in SIDES[args.side]])
-        Path(args.json).write_text(json.dumps(train(job, cfg)))
-        return 0
-    about = machine()
-    told = {"size": args.size, "top": args.top_layers}
-    with tempfile.TemporaryDirectory() as directory:
-        job = Job(
-            overrides=("data=hh", f"data.path={args.data.resolve()}", f"model={args.model}", *args.overrides),
-            directory=directory,
-            pairs_per_step=args.pairs_per_step,
-            steps=args.steps,
-            warmup=args.warmup,
-        )
-        (Path(directory) / "ensemble.json").write_text(json.dumps(told))
-        pairs = len(job.build(job.config()).datamodule.split("train"))
-        runs = take_turns(__file__, job.save(), list(args.sides), args.rounds)
-    report = {
-        "benchmark": "ensemble",
-        "machine": about,
-        "settings": {
-            "data": args.data.name,
-            "model": args.model,
-            "overrides": args.overrides,
-            "pairs_per_step": args.pairs_per_step,
-            "pairs_per_epoch": pairs,
-            "steps": args.steps,
-            "warmup_steps": args.warmup,
-            "rounds": args.rounds,
-            **told,
-        },
-        "sides": {side: summary(rounds, pairs, args.pairs_per_step) for side, rounds in runs.items()},
-    }
-    args.json.write_text(json.dumps(report, indent=1) + "\n")
-    print_report(report)
-    return 0
-
-
-def summary(rounds: list[dict[str, Any]], pairs: int, pairs_per_step: int) -> dict[str, Any]:
-    """Medians over the rounds, and what an epoch takes by them."""
-    steps = [statistics.median(step) for step in zip(*(run["step_seconds"] for run in rounds), strict=True)]
-    once = statistics.median(run["preparation_seconds"] for run in rounds)
-    return {
-        "preparation_seconds": once,
-        "epoch_seconds": once + pairs / pairs_per_step * statistics.mean(steps),
-        "memory_above_mb": statistics.median(run["memory_above_mb"] for run in rounds),
-        "cores_busy_with_other_work": max(run["cores_busy_with_other_work"] for run in rounds),
-        "rounds": rounds,
-    }
-
-
-def print_report(report: dict[str, Any]) -> None:
-    """Print the figures."""
-    sides, settings = report["sides"], report["settings"]
-    say_how_busy(max(side["cores_busy_with_other_work"] for side in sides.values()))
-    print(f"an epoch of {settings['pairs_per_epoch']:,} pairs, {settings['pairs_per_step']} a step")
-    one = sides["one"]["epoch_seconds"]
-    for side, figures in sides.items():
-        print(
-            f"  {WHAT[side].format(**settings):<42}{figures['epoch_seconds']:8.1f} s"
-            f"  ratio {figures['epoch_seconds'] / one:6.2f}"
-            f"  ({figures['preparation_seconds']:.1f} s of it once,"
-            f" {figures['memory_above_mb']:.0f} MB peak memory above that before the first step)"
-        )
-
-
-def arguments() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", type=Path, help="HH dialogues, plain or .gz")
-    parser.add_argument("--json", type=Path, help="where the results go")
-    parser.add_argument("--model", default="llama_12m", help="a file of conf/model")
-    parser.add_argument("--size", type=int, default=10, help="members")
-    parser.add_argument("--top-layers", type=int, default=2, help="adapted by the side lora_top")
-    parser.add_argument("--sides", nargs="+", choices=SIDES, default=list(SIDES))
-    parser.add_argument("--pairs-per-step", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=13, help="of each run, those of the warm-up included")
-    parser.add_argument("--warmup", type=int, default=3, help="first steps, left out of the speed")
-    parser.add_argument("--rounds", type=int, default=3, help="runs of each side")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="further overrides of the configuration",
-    )
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
-    parser.add_argument("--job", type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if not args.json or not (args.side or args.data):
-        parser.error("--data and --json are needed")
-    if not 0 < args.warmup < args.steps:
-        parser.error("--warmup must be at least 1, and less than --steps")
-    return args
-
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(compare(__file__, str(__doc__), SIDES, {"size": 10, "top_layers": 2}))

@@ -1,0 +1,140 @@
+"""What one epoch of several methods costs, against the first of them, on the same data, in one run.
+
+The cost of a side is the time of one epoch: what it does once before the first step (such as a frozen
+backbone's features of all training pairs) and its steps.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from measure import machine
+from sides import Job, train
+from turns import say_how_busy, take_turns
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the methods that are compared.
+
+    Args:
+        what: in words, for the table; may name settings in braces.
+        overrides: of the training configuration; may name settings in braces.
+    """
+
+    what: str
+    overrides: Sequence[str]
+
+
+def compare(script: str, about: str, sides: Mapping[str, Side], settings: Mapping[str, int]) -> int:
+    """The whole of a script that compares methods; returns its exit status.
+
+    Args:
+        script: its file, which is run again for each side.
+        about: what it is for.
+        sides: by name; the first is what the others are measured against.
+        settings: further whole numbers of the command line, with their defaults.
+    """
+    args = arguments(about, sides, settings)
+    told = {name: getattr(args, name) for name in settings}
+    if args.side:
+        job = Job.load(args.job)
+        told = json.loads((Path(job.directory) / "settings.json").read_text())
+        cfg = job.config(overrides=[one.format(**told) for one in sides[args.side].overrides])
+        Path(args.json).write_text(json.dumps(train(job, cfg)))
+        return 0
+    described = machine()
+    with tempfile.TemporaryDirectory() as directory:
+        job = Job(
+            overrides=("data=hh", f"data.path={args.data.resolve()}", f"model={args.model}", *args.overrides),
+            directory=directory,
+            pairs_per_step=args.pairs_per_step,
+            steps=args.steps,
+            warmup=args.warmup,
+        )
+        (Path(directory) / "settings.json").write_text(json.dumps(told))
+        pairs = len(job.build(job.config()).datamodule.split("train"))
+        runs = take_turns(script, job.save(), list(args.sides), args.rounds)
+    report = {
+        "benchmark": Path(script).stem,
+        "machine": described,
+        "settings": {
+            "data": args.data.name,
+            "model": args.model,
+            "overrides": args.overrides,
+            "pairs_per_step": args.pairs_per_step,
+            "pairs_per_epoch": pairs,
+            "steps": args.steps,
+            "warmup_steps": args.warmup,
+            "rounds": args.rounds,
+            **told,
+        },
+        "sides": {side: summary(rounds, pairs, args.pairs_per_step) for side, rounds in runs.items()},
+    }
+    args.json.write_text(json.dumps(report, indent=1) + "\n")
+    print_report(report, {name: side.what.format(**told) for name, side in sides.items()})
+    return 0
+
+
+def summary(rounds: list[dict[str, Any]], pairs: int, pairs_per_step: int) -> dict[str, Any]:
+    """Medians over the rounds, and what an epoch takes by them."""
+    steps = [statistics.median(step) for step in zip(*(run["step_seconds"] for run in rounds), strict=True)]
+    once = statistics.median(run["preparation_seconds"] for run in rounds)
+    return {
+        "preparation_seconds": once,
+        "epoch_seconds": once + pairs / pairs_per_step * statistics.mean(steps),
+        "memory_above_mb": statistics.median(run["memory_above_mb"] for run in rounds),
+        "cores_busy_with_other_work": max(run["cores_busy_with_other_work"] for run in rounds),
+        "rounds": rounds,
+    }
+
+
+def print_report(report: dict[str, Any], what: Mapping[str, str]) -> None:
+    """Print the figures."""
+    sides, settings = report["sides"], report["settings"]
+    say_how_busy(max(side["cores_busy_with_other_work"] for side in sides.values()))
+    print(f"an epoch of {settings['pairs_per_epoch']:,} pairs, {settings['pairs_per_step']} a step")
+    first = next(iter(sides.values()))["epoch_seconds"]
+    for side, figures in sides.items():
+        print(
+            f"  {what[side]:<48}{figures['epoch_seconds']:8.1f} s"
+            f"  ratio {figures['epoch_seconds'] / first:6.2f}"
+            f"  ({figures['preparation_seconds']:.1f} s of it once,"
+            f" {figures['memory_above_mb']:.0f} MB peak memory above that before the first step)"
+        )
+
+
+def arguments(about: str, sides: Mapping[str, Side], settings: Mapping[str, int]) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="HH dialogues, plain or .gz")
+    parser.add_argument("--json", type=Path, help="where the results go")
+    parser.add_argument("--model", default="llama_12m", help="a file of conf/model")
+    for name, default in settings.items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
+    parser.add_argument("--sides", nargs="+", choices=sides, default=list(sides))
+    parser.add_argument("--pairs-per-step", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=12, help="of each run, those of the warm-up included")
+    parser.add_argument("--warmup", type=int, default=2, help="first steps, left out of the speed")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each side")
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="further overrides of the configuration",
+    )
+    parser.add_argument("--side", choices=sides, help=argparse.SUPPRESS)
+    parser.add_argument("--job", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if not args.json or not (args.side or args.data):
+        parser.error("--data and --json are needed")
+    if not 0 < args.warmup < args.steps:
+        parser.error("--warmup must be at least 1, and less than --steps")
+    return args
