@@ -92,6 +92,17 @@ def test_a_search_by_optuna_ends_in_the_table(rlhf_rm, small, tmp_path):
     assert f"optimizer.lr: {best['overrides']['optimizer.lr']}" in found
 
 
+def test_a_search_over_contrastive_settings_tries_other_ones(rlhf_rm, small, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    told = ["hparams_search=contrastive", "hydra.sweeper.n_trials=2", *small]
+    ended = rlhf_rm("train", "-m", *told, f"hydra.sweep.dir={tmp_path / 'sweep'}")
+    assert ended.code == 0, ended.err
+    jobs = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["jobs"]
+    names = {"contrastive", "contrastive.weight", "contrastive.loss.temperature", "contrastive.dropout"}
+    assert all(names <= job["overrides"].keys() for job in jobs)
+    assert jobs[0]["overrides"] != jobs[1]["overrides"]
+
+
 def test_a_metric_that_is_never_measured_is_refused_at_once(rlhf_rm, small, tmp_path):
     ended = rlhf_rm("train", *small, "optimized_metric=val/acuracy", f"hydra.run.dir={tmp_path / 'run'}")
     assert ended.code == 2
