@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "accuracy and calibration of a run, an export or a hub reward model",
     "vote": "how strong each preference is, by the vote of several reward models",
     "score": "rewards for a JSONL file of prompts and responses",
+    "sample": "k responses to each prompt from a policy, or the best of them",
     "export": "a run as a directory that plain transformers opens",
     "report": "one table and figures of many runs, over seeds, with intervals",
     "audit": "what is wrong with a preference set, before anyone pays for a training",

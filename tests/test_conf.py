@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModel
 from rlhf_rm.models.tokenizer import save_tokenizer, train_byte_bpe
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-PRIMARY = ("train", "evaluate", "score", "export", "audit", "vote", "report")
+PRIMARY = ("train", "evaluate", "score", "export", "audit", "vote", "report", "sample")
 SHARED = ("command", "scoring")  # parts of the primary configurations
 # Needs processes of its own: tests/test_cli_ddp.py. Has nothing to train on: tests/data/test_hub.py.
 ELSEWHERE = {
@@ -18,8 +18,9 @@ ELSEWHERE = {
     ("data", "rewardbench"),
     *(("experiment", name) for name in ("deciles", "denoise")),
 }
-# `debug=tiny` is in the small overrides already.
-COVERED = {("debug", "tiny")}
+COMMAND_OF = {"sampling": "sample"}  # groups that training does not read, and who does
+# `debug=tiny` is in the small overrides already; tests/commands/test_sample.py samples.
+COVERED = {("debug", "tiny"), ("sampling", "default")}
 STAND_INS = {
     "llama2_7b": "llama",
     "llama3_8b": "llama",
@@ -51,8 +52,8 @@ def test_commands_compose(name):
 @pytest.mark.parametrize(("group", "option"), options())
 def test_options_compose(group, option):
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", overrides=[f"{group}={option}"])
-    assert cfg.method.module._target_.startswith("rlhf_rm.methods.")
+        cfg = compose(COMMAND_OF.get(group, "train"), overrides=[f"{group}={option}"])
+    assert group in COMMAND_OF or cfg.method.module._target_.startswith("rlhf_rm.methods.")
 
 
 def test_every_option_says_what_it_is():

@@ -1,12 +1,14 @@
-"""Opening what was trained: a run, an export, or a reward model from the hub."""
+"""Opening what was trained: a run, an export, or a model from the hub."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import (
     AutoConfig,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -36,6 +38,23 @@ class LoadedReward:
     """
 
     model: RewardModel
+    tokenizer: PreTrainedTokenizerBase
+    max_length: int
+    directory: str
+
+
+@dataclass(frozen=True)
+class LoadedPolicy:
+    """A language model ready to sample from.
+
+    Args:
+        network: in evaluation mode, on its device.
+        tokenizer: with the chat template that it was trained with.
+        max_length: longest sequence in tokens.
+        directory: where it was found.
+    """
+
+    network: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     max_length: int
     directory: str
@@ -109,13 +128,53 @@ def load_reward_model(
             network = _merged(network, adapter)
     except (OSError, ValueError) as error:
         raise UserError(f"no reward model could be loaded from {adapter}: {why_not_loaded(error)}") from error
+    network, limit = _ready(network, tokenizer, device)
+    return LoadedReward(RewardModel(network, attention).eval(), tokenizer, limit, adapter)
+
+
+def load_policy(
+    run: str, attention: Attention, *, device: str, template: str = "auto", trust_remote_code: bool = False
+) -> LoadedPolicy:
+    """Open a language model to sample from: an SFT run, an export, or a model of the hub.
+
+    Args:
+        run, attention, device, template, trust_remote_code: see :func:`load_reward_model`.
+
+    Raises:
+        UserError: there is none, or it is no language model.
+    """
+    directory = str(local_copy(find_model(run)))
+    tokenizer = tokenizer_of(directory, template)
+    try:
+        config = AutoConfig.from_pretrained(directory, trust_remote_code=trust_remote_code)
+        heads = " ".join(config.architectures or [])
+        if "ForCausalLM" not in heads:
+            raise UserError(
+                f"{directory} holds {heads or 'a model without a head'}, not a language model: train one "
+                "with `rlhf-rm train method=sft`."
+            )
+        network = AutoModelForCausalLM.from_pretrained(
+            directory,
+            dtype="auto",
+            attn_implementation=attention.implementation,
+            trust_remote_code=trust_remote_code,
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no language model could be loaded from {directory}: {why_not_loaded(error)}"
+        ) from error
+    network, limit = _ready(network, tokenizer, device)
+    return LoadedPolicy(network, tokenizer, limit, directory)
+
+
+def _ready(network: Any, tokenizer: PreTrainedTokenizerBase, device: str) -> tuple[Any, int]:
+    """The network in evaluation mode on its device, with room for every token; its longest sequence."""
     if len(tokenizer) > network.get_input_embeddings().weight.shape[0]:
         network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    limit = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", NO_LIMIT) or NO_LIMIT)
-    model = RewardModel(network, attention).to(device).eval()
-    return LoadedReward(model, tokenizer, int(limit), adapter)
+    own = getattr(network.config, "max_position_embeddings", NO_LIMIT) or NO_LIMIT
+    return network.to(device).eval(), int(min(tokenizer.model_max_length, own))
 
 
 def tokenizer_of(directory: str, template: str) -> PreTrainedTokenizerBase:

@@ -1,0 +1,148 @@
+"""`rlhf-rm sample`: k responses to each prompt from a policy, or the best of them by a reward model."""
+
+import json
+import logging
+import math
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from rich.progress import Progress
+
+from rlhf_rm.commands.evaluate import data_config
+from rlhf_rm.commands.quiet import quiet
+from rlhf_rm.data.encode import DialogueEncoder
+from rlhf_rm.data.packing import Packing
+from rlhf_rm.data.types import Message, PreferenceSource
+from rlhf_rm.errors import UserError
+from rlhf_rm.files import write_text
+from rlhf_rm.methods.scoring import response_rewards
+from rlhf_rm.models.generate import Generator, Response, Sampling
+from rlhf_rm.models.load import load_policy, load_reward_model
+
+log = logging.getLogger(__name__)
+Prompt = tuple[Message, ...]
+
+
+def run(cfg: DictConfig) -> None:
+    """Write JSON lines of ``prompt`` and ``responses``.
+
+    Raises:
+        UserError: no such policy, data or reward model, or settings out of their range.
+    """
+    quiet()
+    if not isinstance(cfg.k, int) or cfg.k < 1:
+        raise UserError(f"k={cfg.k} is how many responses each prompt gets: a whole number of at least 1.")
+    sampling: Sampling = instantiate(cfg.sampling)
+    output = Path(cfg.output)
+    if output.is_dir():
+        raise UserError(f"output={output} is a directory: name a file.")
+    policy = load_policy(
+        cfg.run,
+        instantiate(cfg.attention),
+        device=cfg.device,
+        template=cfg.template,
+        trust_remote_code=cfg.trust_remote_code,
+    )
+    source: PreferenceSource = instantiate(data_config(cfg, cfg.run))
+    prompts = prompts_of(source, cfg.set, cfg.limit)
+    generator = Generator(
+        policy.network,
+        policy.tokenizer,
+        sampling,
+        max_length=min(cfg.max_length or policy.max_length, policy.max_length),
+        batch_tokens=cfg.batch_tokens,
+    )
+    began = time.perf_counter()
+    with Progress(transient=True, disable=not sys.stdout.isatty()) as bar:
+        task = bar.add_task("sampling", total=len(prompts))
+        found = generator.responses(prompts, cfg.k, seed=cfg.seed, advance=lambda n: bar.advance(task, n))
+    seconds = time.perf_counter() - began
+    rows = [row(prompt, some) for prompt, some in zip(prompts, found, strict=True)]
+    if cfg.best_of is not None:
+        rows = best(cfg, prompts, rows)
+    write_text(output, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rows))
+    _tell(found, generator.cut, seconds, cfg, output)
+
+
+def prompts_of(source: PreferenceSource, split: str, limit: int | None) -> list[Prompt]:
+    """The distinct prompts of a split, in their order.
+
+    Raises:
+        UserError: there is no such split, or it is empty.
+    """
+    if split not in source.splits:
+        raise UserError(f"set={split} is not in {source.name} data: use one of {', '.join(source.splits)}.")
+    prompts = list(dict.fromkeys(pair.messages for pair in source.pairs(split)))[:limit]
+    if not prompts:
+        raise UserError(f"the {split} split of {source.name} has no prompts to answer.")
+    return prompts
+
+
+def row(prompt: Prompt, responses: Sequence[Response]) -> dict[str, Any]:
+    """What a line of the output holds."""
+    return {
+        "prompt": [message._asdict() for message in prompt],
+        "responses": [one.text for one in responses],
+        "finished": [one.finished for one in responses],
+    }
+
+
+def best(cfg: DictConfig, prompts: Sequence[Prompt], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows with nothing but their response of the highest reward, and all rewards."""
+    loaded = load_reward_model(
+        cfg.best_of,
+        instantiate(cfg.attention),
+        device=cfg.device,
+        template="auto",
+        trust_remote_code=cfg.trust_remote_code,
+    )
+    layout = loaded.model.backbone.choose_layout(cfg.loader.layout)
+    pad_id = loaded.tokenizer.pad_token_id
+    rewards = response_rewards(
+        loaded.model,
+        DialogueEncoder(loaded.tokenizer, max_length=loaded.max_length, too_long=cfg.loader.too_long),
+        Packing(layout, cfg.loader.row_tokens, cfg.loader.micro_tokens, pad_id),
+        [(prompt, text) for prompt, one in zip(prompts, rows, strict=True) for text in one["responses"]],
+    ).mean(1)
+    chosen = []
+    for one, reward_K in zip(rows, rewards.view(len(rows), -1), strict=True):
+        k = int(reward_K.argmax())
+        kept = {name: [one[name][k]] for name in ("responses", "finished")}
+        chosen.append(one | kept | {"rewards": reward_K.tolist()})
+    return chosen
+
+
+def best_of_n_kl(n: int) -> float:
+    """At most how far best-of-n is from the policy, in nats: log n − (n − 1) / n.
+
+    Source: Stiennon et al. 2020 (arXiv 2009.01325); it is reached where no two responses are equal
+    (Beirami et al. 2024, arXiv 2401.01879).
+    """
+    return math.log(n) - (n - 1) / n
+
+
+def _tell(found: list[list[Response]], cut: int, seconds: float, cfg: DictConfig, output: Path) -> None:
+    everyone = [one for some in found for one in some]
+    tokens = sum(len(one.ids) for one in everyone)
+    unfinished = sum(not one.finished for one in everyone)
+    print(
+        f"{len(everyone):,} responses to {len(found):,} prompts, "
+        f"{tokens / len(everyone):.1f} tokens on average, {tokens / seconds:,.0f} tokens/s"
+    )
+    if unfinished:
+        print(
+            f"{unfinished:,} of them ({unfinished / len(everyone):.0%}) did not end within "
+            f"sampling.max_new_tokens={cfg.sampling.max_new_tokens}"
+        )
+    if cut:
+        log.warning("%d prompts were longer than the model takes and lost their beginning", cut)
+    if cfg.best_of is not None:
+        print(
+            f"the best of {cfg.k} by {cfg.best_of} is at most {best_of_n_kl(cfg.k):.2f} nats from the policy"
+        )
+    print(f"samples  {output}")
