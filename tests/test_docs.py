@@ -24,7 +24,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OUR_FILE = re.compile(r"^`(my_rewards/[\w/]+\.\w+)`\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 KEY = re.compile(
-    r"`((?:data|model|loader|trainer|optimizer|scheduler|method|base|callbacks|evaluate)\.[\w.]+)(?:=[^`]*)?`"
+    r"`((?:data|model|loader|trainer|optimizer|scheduler|method|base|callbacks|evaluate|contrastive|sampling)\.[\w.]+)(?:=[^`]*)?`"
 )
 
 
@@ -132,7 +132,10 @@ def test_keys_that_pages_name_exist():
         composed("train", ["data=synthetic"]),
         composed("train", ["data=hh"]),
         composed("train", ["data=hub", "callbacks=early_stopping"]),
+        composed("train", ["data=flipped"]),
+        composed("train", ["method=contrastive", "contrastive=swav_pairs"]),
         composed("evaluate", []),
+        composed("sample", []),
     ]
     named = {(page.name, key) for page in PAGES for key in KEY.findall(page.read_text())}
     assert len(named) > 20
