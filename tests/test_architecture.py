@@ -20,9 +20,11 @@ MAY_IMPORT = {
     "audit": {"metrics", "data", "functional"},
     "voting": {"metrics", "data", "functional"},
     "report": {"metrics"},
+    "judging": {"methods", "metrics", "models", "data"},
     "commands": {
         "cli",
         "report",
+        "judging",
         "voting",
         "audit",
         "callbacks",

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModel
 from rlhf_rm.models.tokenizer import save_tokenizer, train_byte_bpe
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-PRIMARY = ("train", "evaluate", "score", "export", "audit", "vote", "report", "sample")
+PRIMARY = ("train", "evaluate", "score", "export", "audit", "vote", "report", "sample", "judge")
 SHARED = ("command", "scoring")  # parts of the primary configurations
 # Needs processes of its own: tests/test_cli_ddp.py. Has nothing to train on: tests/data/test_hub.py.
 ELSEWHERE = {
@@ -18,9 +18,14 @@ ELSEWHERE = {
     ("data", "rewardbench"),
     *(("experiment", name) for name in ("deciles", "denoise")),
 }
-COMMAND_OF = {"sampling": "sample"}  # groups that training does not read, and who does
-# `debug=tiny` is in the small overrides already; tests/commands/test_sample.py samples.
-COVERED = {("debug", "tiny"), ("sampling", "default")}
+COMMAND_OF = {"sampling": "sample", "judge": "judge"}  # groups that training does not read, and who does
+# `debug=tiny` is in the small overrides already; tests/commands/test_sample.py samples,
+# tests/commands/test_judge.py and tests/judging judge.
+COVERED = {
+    ("debug", "tiny"),
+    ("sampling", "default"),
+    *(("judge", one) for one in ("gold", "reward", "endpoint")),
+}
 STAND_INS = {
     "llama2_7b": "llama",
     "llama3_8b": "llama",
@@ -44,7 +49,7 @@ def test_every_file_is_a_command_a_part_of_one_or_an_option():
 
 @pytest.mark.parametrize("name", PRIMARY)
 def test_commands_compose(name):
-    overrides = ["data=synthetic"] if name == "audit" else []
+    overrides = {"audit": ["data=synthetic"], "judge": ["judge=gold"]}.get(name, [])
     with initialize_config_dir(str(CONF), version_base="1.3"):
         assert "traceback" in compose(name, overrides)
 
