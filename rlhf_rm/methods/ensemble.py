@@ -30,6 +30,11 @@ class EnsembleRewardModule(RewardModule):
         model: Any = self.model
         return model
 
+    def setup(self, stage: str) -> None:
+        """Let members that share layers share batches; the loader may be made before the fit starts."""
+        if stage == "fit" and isinstance(self.model, LoRAEnsemble):
+            self._datamodule.share_batches = self.model.has_trunk
+
     def on_fit_start(self) -> None:
         """As in the base class; over a frozen backbone, compute its features once.
 
@@ -39,8 +44,6 @@ class EnsembleRewardModule(RewardModule):
         super().on_fit_start()
         if isinstance(self.model, HeadEnsemble):
             self._datamodule.use_features(self.model.features, _name_of(self.model), self.device)
-        if isinstance(self.model, LoRAEnsemble):
-            self._datamodule.share_batches = self.model.has_trunk
 
     def training_step(self, step: EnsembleStep, batch_idx: int) -> None:  # type: ignore[override]
         """One optimiser step of every member."""
