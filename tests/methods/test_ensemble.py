@@ -23,8 +23,9 @@ SIZE = 3
 
 def fit(tiny, module, datamodule, steps=5):
     trainer = L.Trainer(
-        max_epochs=9, max_steps=steps, accelerator="cpu", logger=False, enable_checkpointing=False, limit_val_batches=0,
-        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        max_epochs=9, max_steps=steps, accelerator="cpu", logger=False, enable_checkpointing=False,
+        limit_val_batches=0, enable_progress_bar=False, enable_model_summary=False,
+        use_distributed_sampler=False,
     )  # fmt: skip
     trainer.fit(module, datamodule=datamodule)
     return module
