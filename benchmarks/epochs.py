@@ -46,6 +46,8 @@ def compare(script: str, about: str, sides: Mapping[str, Side], settings: Mappin
         job = Job.load(args.job)
         told = json.loads((Path(job.directory) / "settings.json").read_text())
         cfg = job.config(overrides=[one.format(**told) for one in sides[args.side].overrides])
+        # What an earlier round kept, such as a frozen backbone's features, would be left out of the cost.
+        cfg.paths.cache_dir = tempfile.mkdtemp(dir=job.directory)
         Path(args.json).write_text(json.dumps(train(job, cfg)))
         return 0
     described = machine()

@@ -46,8 +46,9 @@ class Throughput(L.Callback):
         assert self._since is not None
         self.steps += 1
         if self.steps > self.warmup_steps:
-            self.examples += trainer.world_size * sum(part.examples for part in batch)
-            self.tokens += trainer.world_size * sum(part.rows.tokens for part in batch)
+            examples, tokens = work_of(pl_module, batch)
+            self.examples += trainer.world_size * examples
+            self.tokens += trainer.world_size * tokens
             self.seconds += now - self._since
         self._since = now
         if self.seconds:
@@ -63,3 +64,11 @@ class Throughput(L.Callback):
     ) -> None:
         """Stop the clock until the next step."""
         self._since = None
+
+
+def work_of(module: L.LightningModule, batch: Any) -> tuple[int, int]:
+    """Examples and tokens of a step: those that the module says it took, else those of the batch."""
+    taken: tuple[int, int] | None = getattr(module, "work", None)
+    if taken is not None:
+        return taken
+    return sum(part.examples for part in batch), sum(part.rows.tokens for part in batch)

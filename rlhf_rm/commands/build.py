@@ -8,12 +8,14 @@ from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_rm.commands.base_model import base_model
+from rlhf_rm.commands.policy import made_reward_model
 from rlhf_rm.data.module import StepDataModule
 from rlhf_rm.data.sft import training_dialogues
 from rlhf_rm.data.types import PreferenceSource
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import fingerprint
 from rlhf_rm.methods.step import StepModule
+from rlhf_rm.models.actor_critic import ActorCritic
 from rlhf_rm.models.attention import Attention
 from rlhf_rm.models.full_ensemble import FullEnsemble
 from rlhf_rm.models.language import LanguageModel
@@ -27,7 +29,7 @@ class Run:
 
     source: PreferenceSource
     tokenizer: PreTrainedTokenizerBase
-    model: RewardModel | FullEnsemble | LanguageModel
+    model: RewardModel | FullEnsemble | LanguageModel | ActorCritic
     module: StepModule
     datamodule: StepDataModule
 
@@ -50,6 +52,18 @@ def build_run(cfg: DictConfig) -> Run:
             settings=instantiate(cfg.base.settings),
             callbacks=lambda: [instantiate(one) for one in cfg.base.callbacks.values()],
         )
+    if "scorer" in cfg.method.module and cfg.ppo.reward is None:
+        made = made_reward_model(
+            source,
+            spec,
+            tokenizer,
+            attention,
+            start,
+            cache=cache,
+            settings=instantiate(cfg.ppo.reward_model.settings),
+            callbacks=lambda: [instantiate(one) for one in cfg.ppo.reward_model.callbacks.values()],
+        )
+        cfg.ppo.reward = str(made)
     network = instantiate(cfg.method.network)(spec, tokenizer, attention, start)
     datamodule = instantiate(cfg.method.datamodule)(
         source,

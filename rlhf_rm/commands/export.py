@@ -14,6 +14,7 @@ from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.trained_on import save_trained_on
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import read_json
+from rlhf_rm.models.actor_critic import ActorCritic
 from rlhf_rm.models.export import export
 from rlhf_rm.models.full_ensemble import FullEnsemble
 from rlhf_rm.models.reward import MEMBER
@@ -66,7 +67,8 @@ def export_run(
 ) -> float:
     """Export a run's model with its card and the list of what it was trained on; see :func:`export`.
 
-    The members of an ensemble of whole models lie in directories of their own.
+    The members of an ensemble of whole models lie in directories of their own; of a policy with its critic
+    the policy is exported.
 
     Args:
         parts: the run.
@@ -86,7 +88,8 @@ def export_run(
             export(member, parts.tokenizer, directory / f"{MEMBER}{m:02d}", **settings)
             for m, member in enumerate(parts.model.models)
         )
-    return export(parts.model, parts.tokenizer, directory, **settings)
+    model = parts.model.actor if isinstance(parts.model, ActorCritic) else parts.model
+    return export(model, parts.tokenizer, directory, **settings)
 
 
 def training_facts(parts: Run, config: DictConfig) -> list[tuple[str, str]]:

@@ -17,6 +17,14 @@ NAMES = {
     "mean_margin": "mean margin",
     "length_correlation": "rank correlation with length",
     "perplexity": "perplexity",
+    "prompts": "prompts",
+    "reward": "reward",
+    "reward_reference": "reward before",
+    "gold": "gold reward",
+    "gold_reference": "gold reward before",
+    "length": "tokens of a response",
+    "length_reference": "tokens before",
+    "finished": "responses that end",
 }
 
 

@@ -59,7 +59,7 @@ class DenoisedRewardModule(RewardModule):
     def on_validation_epoch_end(self) -> None:
         """As in the base class, and the accuracies by strength of the training since the last time."""
         super().on_validation_epoch_end()
-        counts = self._sum_over_ranks(torch.stack([self._right_N, self._pairs_N]).to(self.device))
+        counts = self.sum_over_ranks(torch.stack([self._right_N, self._pairs_N]).to(self.device))
         for i, (right, pairs) in enumerate(counts.T.tolist()):
             if pairs:
                 self.log(f"train/accuracy_by_strength/{i + 1:02d}", right / pairs)

@@ -88,12 +88,16 @@ class StepModule(L.LightningModule, ABC):
                 "trainer.precision=16-mixed scales gradients, so method.module.gradient_clip would clip the "
                 "wrong numbers: use bf16-mixed, or method.module.gradient_clip=null."
             )
-        optimizer = self.optimizer_factory(parameter_groups(self))
+        optimizer = self.optimizer_factory(self.parameter_groups())
         total = max(1, int(self.trainer.estimated_stepping_batches))
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": self.scheduler_factory(optimizer, total_steps=total)},
         }
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """What the optimiser is given: see :func:`parameter_groups`."""
+        return parameter_groups(self)
 
     @abstractmethod
     def results(self) -> dict[str, Any]:
@@ -122,12 +126,17 @@ class StepModule(L.LightningModule, ABC):
         optimizer.zero_grad()
         mean = self.accumulate(step, weight, loss_sum, culprits)
         if self.gradient_clip is not None:
-            norm = torch.nn.utils.clip_grad_norm_(self._trainable(), self.gradient_clip)
-            if not torch.isfinite(norm):
-                self._refuse("norm of the gradient", norm, culprits())
-            self.log("train/grad_norm", norm)
+            for name, parameters in self.clipped_together().items():
+                norm = torch.nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
+                if not torch.isfinite(norm):
+                    self._refuse("norm of the gradient", norm, culprits())
+                self.log(f"train/{name}", norm)
         self.advance(mean)
         return mean
+
+    def clipped_together(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters whose gradient has one norm, by the name under which it is logged."""
+        return {"grad_norm": [p for p in self.parameters() if p.requires_grad]}
 
     def accumulate(
         self,
@@ -137,7 +146,7 @@ class StepModule(L.LightningModule, ABC):
         culprits: Callable[[], list[str]],
     ) -> Tensor:
         """Add the gradient of a step's mean loss over all ranks, and return that loss; see :meth:`step`."""
-        total_weight = self._sum_over_ranks(weight)
+        total_weight = self.sum_over_ranks(weight)
         # DDP takes the mean of the ranks' gradients; times their number it is the sum.
         scale = self.trainer.world_size / total_weight
         total = torch.zeros((), device=self.device)
@@ -146,7 +155,7 @@ class StepModule(L.LightningModule, ABC):
                 loss = loss_sum(micro_batch)
                 self.manual_backward(loss * scale)
                 total += loss.detach().float()
-        mean = self._sum_over_ranks(total) / total_weight
+        mean = self.sum_over_ranks(total) / total_weight
         if not torch.isfinite(mean):
             self._refuse("loss", mean, culprits())
         return mean
@@ -170,10 +179,8 @@ class StepModule(L.LightningModule, ABC):
             f"lower optimizer.lr{look}; checkpoints stay as they are."
         )
 
-    def _trainable(self) -> list[nn.Parameter]:
-        return [p for p in self.parameters() if p.requires_grad]
-
-    def _sum_over_ranks(self, value: Tensor) -> Tensor:
+    def sum_over_ranks(self, value: Tensor) -> Tensor:
+        """Of what each rank has."""
         return self.trainer.strategy.reduce(value.clone(), reduce_op="sum")
 
     def _without_sync(self, skip: bool) -> Any:

@@ -1,4 +1,4 @@
-"""Hidden dropout in models that have none of their own."""
+"""Hidden dropout in models that have none of their own, and none in models that have."""
 
 from typing import Any
 
@@ -58,3 +58,12 @@ def set_hidden_dropout(network: PreTrainedModel, rate: float) -> None:
     embeddings: Any = network.get_input_embeddings()
     for module in (embeddings, *branches):
         module.register_forward_hook(drop)
+
+
+def without_dropout(network: nn.Module) -> None:
+    """Set every rate of dropout to 0, so that training mode computes what evaluation mode does."""
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0  # type: ignore[assignment]

@@ -55,11 +55,13 @@ class Response:
         text: without special tokens.
         ids: its tokens, EOS included if there is one.
         finished: whether it ended by itself.
+        prompt_ids: the tokens that it answers.
     """
 
     text: str
     ids: tuple[int, ...]
     finished: bool
+    prompt_ids: tuple[int, ...]
 
 
 class Generator:
@@ -123,7 +125,7 @@ class Generator:
             for batch in self._batches([len(one) for one in ids], k):
                 new_RKT = self._generate([ids[i] for i in batch], k)
                 for i, new_KT in zip(batch, new_RKT, strict=True):
-                    found[i] = [self._response(one_T.tolist(), lead) for one_T in new_KT]
+                    found[i] = [self._response(ids[i], one_T.tolist(), lead) for one_T in new_KT]
                 advance(len(batch))
         return [found[i] for i in range(len(prompts))]
 
@@ -190,9 +192,9 @@ class Generator:
         new = out[:, width:].cpu().view(len(prompts), -1, out.shape[1] - width)
         return new if drawn else new.expand(-1, k, -1)
 
-    def _response(self, ids: list[int], lead: str) -> Response:
+    def _response(self, prompt: list[int], ids: list[int], lead: str) -> Response:
         eos = self.tokenizer.eos_token_id
         finished = eos in ids
         own = ids[: ids.index(eos) + 1] if finished else ids
         text = str(self.tokenizer.decode(own, skip_special_tokens=True))
-        return Response(text.removeprefix(lead), tuple(own), finished)
+        return Response(text.removeprefix(lead), tuple(own), finished, tuple(prompt))

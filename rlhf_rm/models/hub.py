@@ -16,12 +16,14 @@ def local_copy(name: str) -> Path:
     """The directory of a model.
 
     Args:
-        name: a directory, or a name on the hub: ``org/name``, or ``org/name@revision`` for a branch, tag
-            or commit.
+        name: a directory (of a run of this project, its export is taken), or a name on the hub:
+            ``org/name``, or ``org/name@revision`` for a branch, tag or commit.
 
     Raises:
         UserError: there is no such model, or it cannot be fetched and is not in the cache.
     """
+    if (Path(name) / "export" / "config.json").is_file():
+        return Path(name) / "export"
     if Path(name).is_dir():
         return Path(name)
     if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:

@@ -1,0 +1,229 @@
+"""What a policy needs to learn: its critic, and the reward models that judge it."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from filelock import FileLock
+from transformers import PreTrainedTokenizerBase
+
+from rlhf_rm.data.preference import PreferenceDataModule
+from rlhf_rm.data.sft import DemonstrationSource
+from rlhf_rm.data.types import PreferenceSource
+from rlhf_rm.errors import UserError
+from rlhf_rm.files import fingerprint, whole_directory
+from rlhf_rm.losses.bradley_terry import BradleyTerryLoss
+from rlhf_rm.methods.reward import RewardModule
+from rlhf_rm.methods.schedules import warmup_linear
+from rlhf_rm.methods.scorer import ResponseScorer
+from rlhf_rm.models.actor_critic import ActorCritic
+from rlhf_rm.models.attention import Attention
+from rlhf_rm.models.load import LoadedReward, load_reward_model
+from rlhf_rm.models.reward import RewardModel
+from rlhf_rm.models.spec import ModelSpec
+from rlhf_rm.models.tokenizer import save_tokenizer
+
+log = logging.getLogger(__name__)
+CRITICS = ("auto", "reward", "policy")
+
+
+def actor_critic(
+    spec: ModelSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    attention: Attention,
+    start: str | Path | None = None,
+    *,
+    reward: str | Sequence[str],
+    critic: str,
+    trust_remote_code: bool,
+) -> ActorCritic:
+    """The policy of a model's description, with its critic.
+
+    Args:
+        spec, tokenizer, attention, start: of the policy; see :meth:`ModelSpec.language_model`.
+        reward: the reward models; the critic starts from the first.
+        critic: ``reward``; ``policy``, with a head of its own; or ``auto``, the first of the two that is
+            possible: a critic reads the policy's tokens.
+        trust_remote_code: run Python code that comes with a hub model.
+
+    Raises:
+        UserError: the critic cannot be started from the reward model.
+    """
+    if critic not in CRITICS:
+        raise UserError(f"ppo.critic={critic} is unknown: use one of {', '.join(CRITICS)}.")
+    actor = spec.language_model(tokenizer, attention, start)
+    if critic == "policy":
+        return ActorCritic(actor, spec.reward_model(tokenizer, attention, start))
+    name = reward_names(reward)[0]
+    loaded = load_reward_model(name, attention, device="cpu", trust_remote_code=trust_remote_code)
+    why_not = _why_no_critic(loaded, tokenizer)
+    if why_not is None:
+        return ActorCritic(actor, _to_train(loaded.model, spec))
+    if critic == "reward":
+        raise UserError(
+            f"ppo.critic=reward is not possible, since {why_not}: use ppo.critic=policy, or auto."
+        )
+    log.info("the critic starts from the policy and not from %s, since %s", name, why_not)
+    return ActorCritic(actor, spec.reward_model(tokenizer, attention, start))
+
+
+def reward_names(reward: str | Sequence[str] | None) -> list[str]:
+    """The reward models that are named."""
+    return [reward] if isinstance(reward, str) else list(reward or [])
+
+
+def _why_no_critic(loaded: LoadedReward, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    if not loaded.model.backbone.is_decoder:
+        return "it reads a response as a whole"
+    if loaded.model.size != 1:
+        return "it has several heads"
+    if loaded.tokenizer.get_vocab() != tokenizer.get_vocab():
+        return "its tokens are not those of the policy"
+    return None
+
+
+def _to_train(model: RewardModel, spec: ModelSpec) -> RewardModel:
+    """A reward model that is trained as the policy is."""
+    network = model.network
+    spec.adapter.apply(network, train_head=True)
+    if spec.gradient_checkpointing:
+        network.gradient_checkpointing_enable({"use_reentrant": False})
+    return model.train()
+
+
+def scorer(
+    reward: str | Sequence[str],
+    attention: Attention,
+    *,
+    pool: str,
+    caution: float,
+    row_tokens: int,
+    micro_tokens: int,
+    trust_remote_code: bool,
+) -> ResponseScorer:
+    """The reward models of a run; see :class:`ResponseScorer`."""
+    loaded = [
+        load_reward_model(name, attention, device="cpu", trust_remote_code=trust_remote_code)
+        for name in reward_names(reward)
+    ]
+    return ResponseScorer(
+        loaded, pool=pool, caution=caution, row_tokens=row_tokens, micro_tokens=micro_tokens
+    )
+
+
+@dataclass(frozen=True)
+class RewardSettings:
+    """How the reward model of a policy that names none is trained, in the synthetic world.
+
+    Args:
+        epochs: passes over the pairs.
+        batch_size: pairs a step.
+        learning_rate, warmup, weight_decay, gradient_clip: of AdamW and its schedule.
+        row_tokens, micro_tokens: see :class:`~rlhf_rm.data.packing.Packing`.
+        seed: of head and data order.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    warmup: float
+    weight_decay: float
+    gradient_clip: float
+    row_tokens: int
+    micro_tokens: int
+    seed: int
+
+
+def made_reward_model(
+    source: PreferenceSource,
+    spec: ModelSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    attention: Attention,
+    start: Path | None,
+    *,
+    cache: Path,
+    settings: RewardSettings,
+    callbacks: Callable[[], list[L.Callback]],
+) -> Path:
+    """Directory of a reward model on the source's pairs, made at first use and cached.
+
+    Args:
+        source: with demonstrations, as the synthetic world has.
+        spec, tokenizer, attention, start: of the policy; it starts where the policy does.
+        cache: where it is kept, under a name made from everything that it depends on.
+        settings: of its training.
+        callbacks: makes the callbacks to train it with.
+
+    Raises:
+        UserError: the source is not the synthetic world, so a reward model has to be named.
+    """
+    if not isinstance(source, DemonstrationSource) or start is None:
+        raise UserError(
+            "ppo.reward names no reward model: give a run, an export or a hub model, or several as a list. "
+            "Only the synthetic world makes its own."
+        )
+    directory = cache / "reward" / fingerprint(source.fingerprint(), start.name, asdict(settings))
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(directory.with_suffix(".lock")):
+        if not (directory / "config.json").is_file():
+            log.info("training the reward model of the %s data, once: %s", source.name, directory)
+            network = _train(source, spec, tokenizer, attention, start, settings, callbacks())
+            with whole_directory(directory) as made:
+                network.save_pretrained(made)
+                save_tokenizer(tokenizer, made)
+    return directory
+
+
+def _train(
+    source: PreferenceSource,
+    spec: ModelSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    attention: Attention,
+    start: Path,
+    settings: RewardSettings,
+    callbacks: list[L.Callback],
+) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)
+        model = spec.reward_model(tokenizer, attention, start)
+        optimizer = partial(
+            torch.optim.AdamW,
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            betas=(0.9, 0.95),
+        )
+        schedule = partial(warmup_linear, warmup=settings.warmup, floor=0.0)
+        loss = BradleyTerryLoss(label_smoothing=0.0)
+        module = RewardModule(model, loss, optimizer, schedule, settings.gradient_clip, centring=0.0)
+        datamodule = PreferenceDataModule(
+            source,
+            tokenizer,
+            layout=model.backbone.choose_layout("auto"),
+            max_length=spec.max_length,
+            too_long="truncate_prompt_left",
+            batch_size=settings.batch_size,
+            eval_batch_size=settings.batch_size,
+            row_tokens=settings.row_tokens,
+            micro_tokens=settings.micro_tokens,
+            workers=0,
+            seed=settings.seed,
+            cache_dir=None,
+        )
+        trainer = L.Trainer(
+            max_epochs=settings.epochs,
+            accelerator="auto",
+            devices=1,
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            limit_val_batches=0,
+            callbacks=callbacks,
+            use_distributed_sampler=False,
+        )
+        trainer.fit(module, datamodule=datamodule)
+    return model.network.cpu()

@@ -1,0 +1,325 @@
+"""Policies that answer prompts, and learn from what a reward model says of their answers.
+
+Shape legend: N responses, T tokens of the longest.
+"""
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rlhf_rm.data.packing import Packing
+from rlhf_rm.data.prompts import PromptStep
+from rlhf_rm.data.rollouts import Rollouts
+from rlhf_rm.errors import UserError
+from rlhf_rm.functional.ppo import (
+    Moments,
+    adapted_kl_weight,
+    explained_variance,
+    generalised_advantages,
+    moments,
+    own_tokens,
+    token_rewards,
+)
+from rlhf_rm.methods.ppo_settings import Limits, Shaping
+from rlhf_rm.methods.rollout import Answers, answer, look_back
+from rlhf_rm.methods.scorer import ResponseScorer
+from rlhf_rm.methods.step import OptimizerFactory, SchedulerFactory, StepModule
+from rlhf_rm.models.actor_critic import ActorCritic
+from rlhf_rm.models.generate import Generator, Sampling
+from rlhf_rm.models.language import LanguageModel
+
+TEXTS_SHOWN = 4  # responses of each iteration that are kept to be read
+
+
+class PolicyModule(StepModule):
+    """What methods share that train a policy on its own responses; a subclass has the training step.
+
+    An iteration begins with responses to its prompts (:meth:`begin`); then come the optimiser steps that
+    learn from them, each an item of the loader. Responses, and what is known of them, are part of a checkpoint,
+    so a run goes on in the middle of an iteration.
+
+    Args:
+        model: actor, critic and reference.
+        scorer: gives the rewards.
+        optimizer, scheduler, gradient_clip: see :class:`StepModule`.
+        sampling: how responses are drawn. Training takes their probabilities at the same temperature, but
+            knows of neither ``top_p`` nor ``repetition_penalty``.
+        k: responses to each prompt.
+        batch_tokens: tokens that are generated at once.
+        shaping, limits: see there.
+
+    Attributes:
+        rollouts: the responses of this iteration.
+        history: what each iteration so far was like, with some of its responses.
+
+    Raises:
+        UserError: a setting out of its range.
+    """
+
+    measures = ("reward", "gold", "length", "finished")
+
+    def __init__(
+        self,
+        model: ActorCritic,
+        scorer: ResponseScorer,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory,
+        gradient_clip: float | None,
+        *,
+        sampling: Sampling,
+        k: int,
+        batch_tokens: int,
+        shaping: Shaping,
+        limits: Limits,
+    ) -> None:
+        super().__init__(optimizer, scheduler, gradient_clip)
+        if sampling.temperature == 0:
+            raise UserError("sampling.temperature=0 always says the same, and nothing is learnt from that.")
+        if k < 1:
+            raise UserError(f"ppo.k={k} responses to each prompt are too few: at least 1.")
+        self.model, self.scorer, self.sampling = model, scorer, sampling
+        self.k, self.batch_tokens = k, batch_tokens
+        self.shaping, self.limits = shaping, limits
+        self.kl_weight = shaping.kl_weight
+        self.seen = Moments()
+        self.rollouts: Rollouts | None = None
+        self.history: list[dict[str, Any]] = []
+        self.first: Moments | None = None
+        self.evaluated: dict[str, Moments] = {}
+
+    def on_fit_start(self) -> None:
+        """Say where sampling and training differ."""
+        if self.sampling.top_p < 1 or self.sampling.repetition_penalty != 1:
+            self.print(
+                f"Warning: sampling.top_p={self.sampling.top_p} and sampling.repetition_penalty="
+                f"{self.sampling.repetition_penalty} draw from another distribution than the one that is "
+                "trained, which makes the updates off-policy: 1 and 1 do not."
+            )
+
+    def begin(self, step: PromptStep) -> None:
+        """Let the actor answer, and work out what its tokens were worth."""
+        prompts = self._datamodule.prompts("train")
+        answers = self._answer(self.model.actor, [prompts[i] for i in step.prompts], self.k)
+        rollouts, entropy_NT = look_back(
+            self.model, self.packing, answers, temperature=self.sampling.temperature
+        )
+        rewards = self._moments(answers.reward_N)
+        if rewards.deviation == 0 and rewards.number > 1:
+            raise UserError(
+                f"the reward model gives all {rewards.number:.0f} responses of an iteration the same reward, "
+                f"{rewards.mean:g}: there is nothing to learn from it."
+            )
+        self.first = self.first or rewards
+        self.seen = self.seen.merged(rewards)
+        self._value(rollouts, answers)
+        self.rollouts = rollouts
+        self._remember(answers, rollouts, entropy_NT, rewards)
+
+    def _value(self, rollouts: Rollouts, answers: Answers) -> None:
+        """Fill in advantages and returns."""
+        shaping, length_N = self.shaping, rollouts.length_N
+        score_N = rollouts.score_N.float()
+        if shaping.normalise:
+            score_N = (score_N - self.seen.mean) / max(self.seen.deviation, 1e-6)
+        if shaping.clip is not None:
+            score_N = score_N.clamp(-shaping.clip, shaping.clip)
+        score_N = score_N - shaping.missing_eos_penalty * (~answers.finished).float()
+        log_ratio_NT = rollouts.old_NT - rollouts.reference_NT
+        reward_NT = token_rewards(score_N, log_ratio_NT, length_N, kl_weight=self.kl_weight)
+        advantage_NT = generalised_advantages(
+            reward_NT,
+            rollouts.value_NT,
+            length_N,
+            discount=shaping.discount,
+            trace_decay=shaping.trace_decay,
+        )
+        own_NT = own_tokens(length_N, advantage_NT.shape[1])
+        rollouts.return_NT = advantage_NT + rollouts.value_NT
+        spread = self._moments(advantage_NT[own_NT])
+        whitened_NT = (advantage_NT - spread.mean) / max(spread.deviation, 1e-8)
+        rollouts.advantage_NT = torch.where(own_NT, whitened_NT, 0.0)
+
+    def _remember(self, answers: Answers, rollouts: Rollouts, entropy_NT: Tensor, rewards: Moments) -> None:
+        """Measure the iteration, adapt β, and stop where the run has gone wrong."""
+        own_NT = own_tokens(rollouts.length_N, rollouts.old_NT.shape[1])
+        kl_N = (rollouts.old_NT - rollouts.reference_NT).sum(1)
+        means = {name: self._moments(value_N).mean for name, value_N in answers.measures().items()}
+        kl = self._moments(kl_N).mean
+        surprise = self._moments(-rollouts.reference_NT[own_NT]).mean
+        measured = {
+            **means,
+            "kl": kl,
+            "kl_weight": self.kl_weight,
+            "perplexity": math.exp(min(surprise, 700.0)),
+            "rollout_entropy": self._moments(entropy_NT[own_NT]).mean,
+            "return": self._moments(rollouts.return_NT[:, :1].flatten()).mean,
+            "explained_variance": float(
+                explained_variance(rollouts.value_NT[own_NT], rollouts.return_NT[own_NT])
+            ),
+            "rollouts_per_second": self.trainer.world_size * len(rollouts) / answers.seconds,
+        }
+        shown = [
+            {
+                "prompt": answers.prompts[n][-1].content,
+                "response": answers.responses[n].text,
+                **{name: float(value_N[n]) for name, value_N in answers.measures().items()},
+                "kl": float(kl_N[n]),
+            }
+            for n in range(min(TEXTS_SHOWN, len(rollouts)))
+        ]
+        self.history.append({"step": self.global_step, **measured, "texts": shown})
+        if self.shaping.kl_target is not None:
+            self.kl_weight = adapted_kl_weight(
+                self.kl_weight,
+                kl,
+                target=self.shaping.kl_target,
+                horizon=self.shaping.kl_horizon,
+                responses=int(rewards.number),
+            )
+        self._stop_if_lost(kl, rewards)
+
+    def _stop_if_lost(self, kl: float, rewards: Moments) -> None:
+        assert self.first is not None
+        why = None
+        if self.limits.kl is not None and kl > self.limits.kl:
+            why = f"its responses are {kl:.1f} nats from the reference, more than ppo.limits.kl={self.limits.kl}"
+        floor = None
+        if self.limits.reward_drop is not None:
+            floor = self.first.mean - self.limits.reward_drop * self.first.deviation
+        if floor is not None and rewards.mean < floor:
+            why = (
+                f"the mean reward fell from {self.first.mean:.2f} to {rewards.mean:.2f}, more than "
+                f"ppo.limits.reward_drop={self.limits.reward_drop} deviations"
+            )
+        if why is not None:
+            self.trainer.should_stop = True
+            self.print(
+                f"Stopped at step {self.global_step}: {why}. The usual causes: a learning rate that is too "
+                "high, or too small a ppo.shaping.kl_weight."
+            )
+
+    def _answer(self, policy: LanguageModel, prompts: list[Any], k: int) -> Answers:
+        datamodule = self._datamodule
+        network: Any = policy.network
+        generator = Generator(
+            network,
+            datamodule.tokenizer,
+            self.sampling,
+            max_length=datamodule.encoder.max_length,
+            batch_tokens=self.batch_tokens,
+        )
+        # From the generator that StepSeed seeds, so that an interrupted run draws the same.
+        seed = int(torch.randint(2**62, ()))
+        return answer(generator, self.scorer, prompts, k, seed=seed, source=datamodule.source)
+
+    def validation_step(self, step: PromptStep, batch_idx: int) -> None:
+        """Let the actor answer prompts of the validation split."""
+        self._evaluate("validation", step, {"": self.model.actor})
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means."""
+        self._log_evaluated("val")
+
+    def test_step(self, step: PromptStep, batch_idx: int) -> None:
+        """Let the actor answer prompts of the test split, and the reference as well."""
+        with self.model.reference() as reference:
+            self._evaluate("test", step, {"_reference": reference})
+        self._evaluate("test", step, {"": self.model.actor})
+
+    def on_test_epoch_end(self) -> None:
+        """Log the means."""
+        self._log_evaluated("test")
+
+    def _evaluate(self, split: str, step: PromptStep, policies: Mapping[str, LanguageModel]) -> None:
+        prompts = self._datamodule.prompts(split)
+        for suffix, policy in policies.items():
+            if not step.prompts:
+                continue
+            answers = self._answer(policy, [prompts[i] for i in step.prompts], 1)
+            for name, value_N in answers.measures().items():
+                key = f"{name}{suffix}"
+                self.evaluated[key] = self.evaluated.get(key, Moments()).merged(moments(value_N))
+
+    def _log_evaluated(self, split: str) -> None:
+        names = list(self._names())
+        found = {name: self._over_ranks(self.evaluated.get(name, Moments())) for name in names}
+        self.evaluated = {name: spread for name, spread in found.items() if spread.number}
+        for name, spread in self.evaluated.items():
+            self.log(f"{split}/{name}", spread.mean, prog_bar=name == "reward")
+        if split == "test":
+            self.tested = dict(self.evaluated)
+        self.evaluated = {}
+
+    def _names(self) -> list[str]:
+        return [f"{name}{suffix}" for suffix in ("", "_reference") for name in self.measures]
+
+    def results(self) -> dict[str, Any]:
+        """What ``metrics.json`` holds of the test: means over its prompts, with 95 % intervals."""
+        found: dict[str, Any] = {}
+        for name, spread in self.tested.items():
+            found[name] = spread.mean
+            half = 1.96 * spread.deviation / math.sqrt(spread.number)
+            found[f"{name}_ci95"] = [spread.mean - half, spread.mean + half]
+        count = next(iter(self.tested.values())).number
+        return {"sets": {"test": {"prompts": int(count), **found}}, "history": self.history}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Beside what is trained, what the run knows of its responses; of every rank."""
+        super().on_save_checkpoint(checkpoint)
+        own = self.rollouts.state_dict() if self.rollouts is not None else None
+        everyone: list[Any] = [own]
+        if self.trainer.world_size > 1:
+            everyone = [None] * self.trainer.world_size
+            torch.distributed.all_gather_object(everyone, own)
+        checkpoint["ppo"] = {
+            "kl_weight": self.kl_weight,
+            "seen": tuple(self.seen),
+            "first": tuple(self.first) if self.first else None,
+            "history": copy.deepcopy(self.history),
+            "rollouts": everyone,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The reverse.
+
+        Raises:
+            UserError: it was saved by another number of ranks.
+        """
+        state = checkpoint["ppo"]
+        if len(state["rollouts"]) != self.trainer.world_size:
+            raise UserError(
+                f"the checkpoint holds the responses of {len(state['rollouts'])} ranks, but there are "
+                f"{self.trainer.world_size}: resume with as many."
+            )
+        self.kl_weight, self.seen = state["kl_weight"], Moments(*state["seen"])
+        self.first = Moments(*state["first"]) if state["first"] else None
+        self.history = state["history"]
+        own = state["rollouts"][self.trainer.global_rank]
+        self.rollouts = Rollouts.from_state(own) if own is not None else None
+
+    @property
+    def packing(self) -> Packing:
+        """Of the actor's tokens."""
+        packing: Packing = self._datamodule.packing
+        return packing
+
+    @property
+    def _datamodule(self) -> Any:
+        return self.trainer.datamodule  # type: ignore[attr-defined]
+
+    def _moments(self, value_N: Tensor) -> Moments:
+        """Moments of what all ranks have."""
+        return self._over_ranks(moments(value_N))
+
+    def _over_ranks(self, own: Moments) -> Moments:
+        if self.trainer.world_size == 1:
+            return own
+        gathered: Any = self.all_gather(torch.tensor(own, dtype=torch.float64, device=self.device))
+        total = Moments()
+        for one in gathered.tolist():
+            total = total.merged(Moments(*one))
+        return total

@@ -1,0 +1,102 @@
+"""Proximal policy optimisation of a language model on a reward model.
+
+Shape legend: L response tokens of one forward pass.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rlhf_rm.data.batch import Step, TextBatch
+from rlhf_rm.data.prompts import PromptStep
+from rlhf_rm.data.rollouts import Rollouts, TokenBatch
+from rlhf_rm.functional.ppo import divergence, policy_loss, value_loss
+from rlhf_rm.methods.policy import PolicyModule
+from rlhf_rm.methods.ppo_settings import Objective
+from rlhf_rm.methods.step import parameter_groups
+
+
+class PPOModule(PolicyModule):
+    """Trains an actor and its critic on the rewards of the actor's own responses.
+
+    Source: paper, section 5, and the sources in :mod:`rlhf_rm.functional.ppo`. One optimiser has both, in
+    groups with learning rates of their own; their gradients are clipped apart.
+
+    Args:
+        objective: what a step minimises.
+        args, kwargs: see :class:`PolicyModule`.
+    """
+
+    def __init__(self, *args: Any, objective: Objective, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.objective = objective
+        self.work = (0, 0)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Those of the actor, and those of the critic with a learning rate of their own."""
+        critic = parameter_groups(self.model.critic)
+        rate = self.objective.critic_learning_rate
+        return parameter_groups(self.model.actor) + [{**group, "lr": rate} for group in critic]
+
+    def clipped_together(self) -> dict[str, list[nn.Parameter]]:
+        """Actor and critic apart: the greater gradient of one would shrink the other's."""
+        parts = {"grad_norm": self.model.actor, "critic_grad_norm": self.model.critic}
+        return {name: [p for p in part.parameters() if p.requires_grad] for name, part in parts.items()}
+
+    def training_step(self, step: PromptStep, batch_idx: int) -> None:
+        """One optimiser step; at the beginning of an iteration the responses come first."""
+        if step.begins or self.rollouts is None:
+            self.begin(step)
+        assert self.rollouts is not None
+        rollouts = self.rollouts
+        batches = [batch.to(self.device) for batch in rollouts.batches(self.packing, step.part)]
+        tokens = torch.tensor(float(sum(len(batch.label_L) for batch in batches)), device=self.device)
+        texts = list(step.texts) if self.objective.text_weight else []
+        labels = sum(int((text.label_RT >= 0).sum()) for text in texts)
+        parts: dict[str, list[Tensor]] = {}
+
+        def loss_sum(part: TokenBatch | TextBatch) -> Tensor:
+            if isinstance(part, TextBatch):
+                return self.model.actor(part).sum() * (self.objective.text_weight * tokens / max(labels, 1))
+            return self._loss(part, rollouts, parts)
+
+        self.step(Step((*batches, *texts)), tokens, loss_sum, list)
+        self._log_step(parts, tokens)
+        self.work = (len(step.part), sum(batch.rows.tokens for batch in batches))
+
+    def _loss(self, batch: TokenBatch, rollouts: Rollouts, parts: dict[str, list[Tensor]]) -> Tensor:
+        """Sum of the losses of a micro-batch's tokens; what is logged of them is added to ``parts``."""
+        old_L, advantage_L, value_L, return_L = (
+            batch.of(column.to(self.device))
+            for column in (rollouts.old_NT, rollouts.advantage_NT, rollouts.value_NT, rollouts.return_NT)
+        )
+        objective = self.objective
+        spoken = self.model.policy(batch, temperature=self.sampling.temperature)
+        values = self.model.values(batch)
+        policy_L = policy_loss(spoken.log_prob_L, old_L, advantage_L, clip=objective.clip)
+        critic_L = value_loss(values, value_L, return_L, clip=objective.value_clip)
+        with torch.no_grad():
+            ratio_L = (spoken.log_prob_L - old_L).exp()
+            for name, value in {
+                "policy_loss": policy_L,
+                "value_loss": critic_L,
+                "entropy": spoken.entropy_L,
+                "approx_kl": divergence(spoken.log_prob_L, old_L),
+                "clip_fraction": ((ratio_L - 1).abs() > objective.clip).float(),
+                "value_error": (values - return_L).abs(),
+            }.items():
+                parts.setdefault(name, []).append(value.detach().sum())
+        loss_L = policy_L + objective.value_weight * critic_L - objective.entropy_weight * spoken.entropy_L
+        return loss_L.sum()
+
+    def _log_step(self, parts: Mapping[str, list[Tensor]], tokens: Tensor) -> None:
+        """Means over the tokens of all ranks, and those of the iteration."""
+        sums = torch.stack([torch.stack(parts[name]).sum() for name in parts] + [tokens])
+        *means, _ = (self.sum_over_ranks(sums) / self.sum_over_ranks(tokens)).tolist()
+        for name, value in zip(parts, means, strict=True):
+            self.log(f"train/{name}", value)
+        for name, value in self.history[-1].items():
+            if isinstance(value, float):
+                self.log(f"train/{name}", value, prog_bar=name in ("reward", "kl"))

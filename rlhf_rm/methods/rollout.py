@@ -1,0 +1,131 @@
+"""Letting a policy answer prompts, and finding out what its answers were worth.
+
+Shape legend: N responses, T tokens of the longest.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from rlhf_rm.data.packing import Packing
+from rlhf_rm.data.rollouts import Rollouts, TokenBatch
+from rlhf_rm.data.types import Message
+from rlhf_rm.models.actor_critic import ActorCritic
+from rlhf_rm.models.generate import Generator, Prompt, Response
+
+Scorer = Callable[[Sequence[Any]], Tensor]
+
+
+@runtime_checkable
+class GoldSource(Protocol):
+    """A source that knows the true reward of any response to its prompts."""
+
+    def gold(self, messages: Sequence[Message], response: str) -> float:
+        """The true reward."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Responses with their rewards, in the order of their prompts.
+
+    Args:
+        prompts: of each response.
+        responses: N responses.
+        group: position of each response's prompt among those that were asked.
+        reward_N: by the reward model.
+        gold_N: the true reward, where the data knows it.
+        seconds: that generating and scoring took.
+    """
+
+    prompts: list[Prompt]
+    responses: list[Response]
+    group: list[int]
+    reward_N: Tensor
+    gold_N: Tensor | None
+    seconds: float
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens of each response, EOS included."""
+        return torch.tensor([len(one.ids) for one in self.responses])
+
+    @property
+    def finished(self) -> Tensor:
+        """Whether each response ended by itself."""
+        return torch.tensor([one.finished for one in self.responses])
+
+    def measures(self) -> dict[str, Tensor]:
+        """What each response is like, (N,) each."""
+        found = {
+            "reward": self.reward_N.float(),
+            "length": self.lengths.float(),
+            "finished": self.finished.float(),
+        }
+        return found if self.gold_N is None else {**found, "gold": self.gold_N.float()}
+
+
+def answer(
+    generator: Generator, scorer: Scorer, prompts: Sequence[Prompt], k: int, *, seed: int, source: Any
+) -> Answers:
+    """``k`` responses to each prompt, scored.
+
+    Args:
+        generator: of the policy.
+        scorer: gives the reward of dialogues, (N,).
+        prompts: messages up to the response.
+        k: responses to each.
+        seed: of the draws.
+        source: of the prompts; gold is taken if it is a :class:`GoldSource`.
+    """
+    began = time.perf_counter()
+    network: Any = generator.network
+    was_training = network.training
+    network.eval()
+    found = generator.responses(prompts, k, seed=seed)
+    network.train(was_training)
+    asked = [prompt for prompt in prompts for _ in range(k)]
+    responses = [one for some in found for one in some]
+    dialogues = [(prompt, one.text) for prompt, one in zip(asked, responses, strict=True)]
+    reward_N = scorer(dialogues)
+    seconds = time.perf_counter() - began
+    gold_N = None
+    if isinstance(source, GoldSource):
+        gold_N = torch.tensor([source.gold(prompt, text) for prompt, text in dialogues])
+    group = [g for g in range(len(prompts)) for _ in range(k)]
+    return Answers([tuple(prompt) for prompt in asked], responses, group, reward_N, gold_N, seconds)
+
+
+@torch.no_grad()
+def look_back(
+    model: ActorCritic, packing: Packing, answers: Answers, *, temperature: float
+) -> tuple[Rollouts, Tensor]:
+    """What actor, reference and critic say of responses, and the entropies of the actor, (N, T).
+
+    Args:
+        model: as it was when it spoke.
+        packing: of the actor's tokens.
+        answers: what was said.
+        temperature: at which it was said.
+    """
+    device = next(model.parameters()).device
+    rollouts = Rollouts.of(
+        [one.prompt_ids for one in answers.responses],
+        [one.ids for one in answers.responses],
+        answers.group,
+        answers.reward_N,
+    )
+    entropy_NT = torch.zeros_like(rollouts.old_NT)
+    for cpu in rollouts.batches(packing):
+        batch: TokenBatch = cpu.to(device)
+        spoken = model.policy(batch, temperature=temperature)
+        where = cpu.response_L, cpu.offset_L
+        rollouts.old_NT[where] = spoken.log_prob_L.cpu()
+        entropy_NT[where] = spoken.entropy_L.cpu()
+        rollouts.reference_NT[where] = model.reference_log_probs(batch, temperature=temperature).cpu()
+        rollouts.value_NT[where] = model.values(batch).cpu()
+    return rollouts, entropy_NT
