@@ -36,6 +36,12 @@ class TensorBoard(TensorBoardLogger):
         self.experiment.add_figure(name, figure)
 
     @rank_zero_only
+    def log_texts(self, name: str, rows: list[dict[str, Any]], step: int) -> None:
+        """Texts with their numbers."""
+        shown = "\n\n".join("\n".join(f"    {key}: {value}" for key, value in row.items()) for row in rows)
+        self.experiment.add_text(name, shown, step)
+
+    @rank_zero_only
     def close(self) -> None:
         """Write out what is left."""
         self.experiment.close()

@@ -99,6 +99,20 @@ class WandbRun(Logger):
         self._do(send)
 
     @rank_zero_only
+    def log_texts(self, name: str, rows: list[dict[str, Any]], step: int) -> None:
+        """Texts with their numbers, as a table."""
+
+        def send(run: Any) -> None:
+            import wandb
+
+            columns: list[str | int] = list(rows[0])
+            data = [[row[str(column)] for column in columns] for row in rows]
+            run.log({name: wandb.Table(columns=columns, data=data), "trainer/step": step})
+
+        if rows:
+            self._do(send)
+
+    @rank_zero_only
     def close(self) -> None:
         """End the run, waiting for the server no longer than ``timeout``."""
         if self._run is not None:

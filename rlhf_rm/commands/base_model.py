@@ -114,7 +114,7 @@ def _train(
             betas=(0.9, 0.95),
         )
         schedule = partial(warmup_linear, warmup=settings.warmup, floor=0.0)
-        module = SFTModule(model, optimizer, schedule, settings.gradient_clip)
+        module = SFTModule(model, optimizer, schedule, settings.gradient_clip, sampling=None)
         datamodule = SFTDataModule(
             source,
             tokenizer,

@@ -17,7 +17,8 @@ from rlhf_rm.commands.evaluate import data_config
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.encode import DialogueEncoder
 from rlhf_rm.data.packing import Packing
-from rlhf_rm.data.types import Message, PreferenceSource
+from rlhf_rm.data.prompts import Prompt, prompts_of
+from rlhf_rm.data.types import PreferenceSource
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import write_text
 from rlhf_rm.methods.scoring import response_rewards
@@ -25,7 +26,6 @@ from rlhf_rm.models.generate import Generator, Response, Sampling
 from rlhf_rm.models.load import load_policy, load_reward_model
 
 log = logging.getLogger(__name__)
-Prompt = tuple[Message, ...]
 
 
 def run(cfg: DictConfig) -> None:
@@ -49,7 +49,7 @@ def run(cfg: DictConfig) -> None:
         trust_remote_code=cfg.trust_remote_code,
     )
     source: PreferenceSource = instantiate(data_config(cfg, cfg.run))
-    prompts = prompts_of(source, cfg.set, cfg.limit)
+    prompts = prompts_of(source, cfg.set)[: cfg.limit]
     generator = Generator(
         policy.network,
         policy.tokenizer,
@@ -67,20 +67,6 @@ def run(cfg: DictConfig) -> None:
         rows = best(cfg, prompts, rows)
     write_text(output, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rows))
     _tell(found, generator.cut, seconds, cfg, output)
-
-
-def prompts_of(source: PreferenceSource, split: str, limit: int | None) -> list[Prompt]:
-    """The distinct prompts of a split, in their order.
-
-    Raises:
-        UserError: there is no such split, or it is empty.
-    """
-    if split not in source.splits:
-        raise UserError(f"set={split} is not in {source.name} data: use one of {', '.join(source.splits)}.")
-    prompts = list(dict.fromkeys(pair.messages for pair in source.pairs(split)))[:limit]
-    if not prompts:
-        raise UserError(f"the {split} split of {source.name} has no prompts to answer.")
-    return prompts
 
 
 def row(prompt: Prompt, responses: Sequence[Response]) -> dict[str, Any]:

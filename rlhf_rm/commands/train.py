@@ -18,6 +18,7 @@ from rlhf_rm.callbacks.best import BestCheckpoint
 from rlhf_rm.callbacks.checkpoint import checkpoints
 from rlhf_rm.callbacks.embedding import embedding
 from rlhf_rm.callbacks.figures import preference_figures
+from rlhf_rm.callbacks.history import policy_curves
 from rlhf_rm.callbacks.throughput import Throughput
 from rlhf_rm.cli import RANK_CONFIG, register_resolvers
 from rlhf_rm.commands.build import Run, build_run
@@ -27,6 +28,7 @@ from rlhf_rm.commands.summary import print_summary
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import write_json, write_text
 from rlhf_rm.methods.contrastive import ContrastiveRewardModule
+from rlhf_rm.methods.policy import PolicyModule
 from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.methods.step import StepModule
 
@@ -218,16 +220,19 @@ def _objects(group: DictConfig | None) -> list[Any]:
 
 def _save_figures(trainer: L.Trainer, module: StepModule, run_dir: Path) -> None:
     """The plots of the test, as files and as images of the loggers."""
-    if not isinstance(module, RewardModule) or module.test_rewards is None:
-        return
-    figures = preference_figures(module.test_rewards, "test")
+    figures: dict[str, Any] = {}
+    if isinstance(module, RewardModule) and module.test_rewards is not None:
+        found = preference_figures(module.test_rewards, "test")
+        figures |= {f"test/{name}": figure for name, figure in found.items()}
     if isinstance(module, ContrastiveRewardModule) and module.states_before is not None:
-        figures["embedding"] = embedding(module.states_before, module.states_of("test"))
+        figures["test/embedding"] = embedding(module.states_before, module.states_of("test"))
+    if isinstance(module, PolicyModule) and module.history:
+        figures["train/curves"] = policy_curves(module.history)
     for name, figure in figures.items():
-        figure.savefig(run_dir / f"test_{name}.png")
+        figure.savefig(run_dir / f"{name.replace('/', '_')}.png")
         for logger in trainer.loggers:
             if hasattr(logger, "log_figure"):
-                logger.log_figure(f"test/{name}", figure)
+                logger.log_figure(name, figure)
 
 
 def _say_where(run_dir: Path, checkpoint: Path | None) -> None:

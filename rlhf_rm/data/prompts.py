@@ -123,8 +123,8 @@ class PromptDataModule(StepDataModule):
         super().__init__(source, *args, **kwargs)
         if minibatches < 1 or passes < 1 or evaluated < 1 or texts < 0:
             raise UserError(
-                f"ppo.minibatches={minibatches}, ppo.passes={passes} and ppo.evaluated={evaluated} must be at "
-                f"least 1, and ppo.pretraining_dialogues={texts} at least 0."
+                f"ppo.minibatches={minibatches}, ppo.passes={passes} and ppo.evaluated={evaluated} must be "
+                f"at least 1, and ppo.pretraining_dialogues={texts} at least 0."
             )
         self.minibatches, self.passes, self.evaluated = minibatches, passes, evaluated
         self.room = self.encoder.max_length - max_new_tokens

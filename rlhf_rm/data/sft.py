@@ -61,6 +61,11 @@ class SFTDataModule(StepDataModule):
             self._trees[split] = [Tree((one.ids,), 0, (one.prompt_tokens,)) for one in kept]
         return self._trees[split]
 
+    def prompts(self, split: str, count: int) -> list[tuple[Message, ...]]:
+        """The first distinct prompts of a split's dialogues."""
+        found = (tuple(d[:-1]) for d in dialogues_of(self.source, split) if len(d) > 1)
+        return list(dict.fromkeys(found))[:count]
+
     def train_dataloader(self) -> StepLoader:
         """Shuffled steps of exactly ``batch_size`` dialogues."""
         sizes = [tree.size("packed") for tree in self.trees("train")]

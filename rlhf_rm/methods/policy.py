@@ -3,7 +3,6 @@
 Shape legend: N responses, T tokens of the longest.
 """
 
-import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -39,8 +38,8 @@ class PolicyModule(StepModule):
     """What methods share that train a policy on its own responses; a subclass has the training step.
 
     An iteration begins with responses to its prompts (:meth:`begin`); then come the optimiser steps that
-    learn from them, each an item of the loader. Responses, and what is known of them, are part of a checkpoint,
-    so a run goes on in the middle of an iteration.
+    learn from them, each an item of the loader. Responses, and what is known of them, are part of a
+    checkpoint, so a run goes on in the middle of an iteration.
 
     Args:
         model: actor, critic and reference.
@@ -54,7 +53,6 @@ class PolicyModule(StepModule):
 
     Attributes:
         rollouts: the responses of this iteration.
-        history: what each iteration so far was like, with some of its responses.
 
     Raises:
         UserError: a setting out of its range.
@@ -87,7 +85,6 @@ class PolicyModule(StepModule):
         self.kl_weight = shaping.kl_weight
         self.seen = Moments()
         self.rollouts: Rollouts | None = None
-        self.history: list[dict[str, Any]] = []
         self.first: Moments | None = None
         self.evaluated: dict[str, Moments] = {}
 
@@ -186,7 +183,8 @@ class PolicyModule(StepModule):
         assert self.first is not None
         why = None
         if self.limits.kl is not None and kl > self.limits.kl:
-            why = f"its responses are {kl:.1f} nats from the reference, more than ppo.limits.kl={self.limits.kl}"
+            limit = f"ppo.limits.kl={self.limits.kl}"
+            why = f"its responses are {kl:.1f} nats from the reference, more than {limit}"
         floor = None
         if self.limits.reward_drop is not None:
             floor = self.first.mean - self.limits.reward_drop * self.first.deviation
@@ -265,7 +263,8 @@ class PolicyModule(StepModule):
             half = 1.96 * spread.deviation / math.sqrt(spread.number)
             found[f"{name}_ci95"] = [spread.mean - half, spread.mean + half]
         count = next(iter(self.tested.values())).number
-        return {"sets": {"test": {"prompts": int(count), **found}}, "history": self.history}
+        iterations = [{k: v for k, v in one.items() if k != "texts"} for one in self.history]
+        return {"sets": {"test": {"prompts": int(count), **found}}, "history": iterations}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Beside what is trained, what the run knows of its responses; of every rank."""
@@ -279,7 +278,6 @@ class PolicyModule(StepModule):
             "kl_weight": self.kl_weight,
             "seen": tuple(self.seen),
             "first": tuple(self.first) if self.first else None,
-            "history": copy.deepcopy(self.history),
             "rollouts": everyone,
         }
 
@@ -289,6 +287,7 @@ class PolicyModule(StepModule):
         Raises:
             UserError: it was saved by another number of ranks.
         """
+        super().on_load_checkpoint(checkpoint)
         state = checkpoint["ppo"]
         if len(state["rollouts"]) != self.trainer.world_size:
             raise UserError(
@@ -297,7 +296,6 @@ class PolicyModule(StepModule):
             )
         self.kl_weight, self.seen = state["kl_weight"], Moments(*state["seen"])
         self.first = Moments(*state["first"]) if state["first"] else None
-        self.history = state["history"]
         own = state["rollouts"][self.trainer.global_rank]
         self.rollouts = Rollouts.from_state(own) if own is not None else None
 

@@ -1,6 +1,7 @@
 """Supervised fine-tuning on demonstrations: what every reward model and policy starts from."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,7 +9,10 @@ from torch import Tensor
 
 from rlhf_rm.data.batch import Step, TextBatch
 from rlhf_rm.methods.step import OptimizerFactory, SchedulerFactory, StepModule
+from rlhf_rm.models.generate import Generator, Sampling
 from rlhf_rm.models.language import LanguageModel
+
+TEXTS_SHOWN = 4  # prompts that are answered after each validation
 
 
 class SFTModule(StepModule):
@@ -20,6 +24,7 @@ class SFTModule(StepModule):
     Args:
         model: the language model.
         optimizer, scheduler, gradient_clip: see :class:`StepModule`.
+        sampling: how the sample texts are drawn that each validation ends with; None for none.
     """
 
     measures = ("loss",)
@@ -30,9 +35,10 @@ class SFTModule(StepModule):
         optimizer: OptimizerFactory,
         scheduler: SchedulerFactory,
         gradient_clip: float | None,
+        sampling: Sampling | None,
     ) -> None:
         super().__init__(optimizer, scheduler, gradient_clip)
-        self.model = model
+        self.model, self.sampling = model, sampling
 
     def training_step(self, step: Step[TextBatch], batch_idx: int) -> None:
         """One optimiser step over all micro-batches of ``step``."""
@@ -42,6 +48,31 @@ class SFTModule(StepModule):
     def validation_step(self, step: Step[TextBatch], batch_idx: int) -> None:
         """Log loss per token and perplexity on the validation split."""
         self._evaluate("val", step)
+
+    def on_validation_epoch_end(self) -> None:
+        """Let the model answer some prompts, to be read in the history."""
+        if self.sampling is None or not self.trainer.is_global_zero:
+            return
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        prompts = datamodule.prompts("validation", TEXTS_SHOWN)
+        longest = datamodule.encoder.max_length
+        network: Any = self.model.network
+        was_training = network.training
+        generator = Generator(
+            network.eval(),
+            datamodule.tokenizer,
+            # However short the dialogues are, half of their room is left to the prompt.
+            replace(self.sampling, max_new_tokens=min(self.sampling.max_new_tokens, longest // 2)),
+            max_length=longest,
+            batch_tokens=TEXTS_SHOWN * longest,
+        )
+        found = generator.responses(prompts, 1, seed=0)
+        network.train(was_training)
+        texts = [
+            {"prompt": prompt[-1].content, "response": some[0].text}
+            for prompt, some in zip(prompts, found, strict=True)
+        ]
+        self.history.append({"step": self.global_step, "texts": texts})
 
     def test_step(self, step: Step[TextBatch], batch_idx: int) -> None:
         """As :meth:`validation_step` on the test split."""

@@ -33,6 +33,7 @@ class StepModule(L.LightningModule, ABC):
 
     Attributes:
         measures: what is logged of validation as ``val/NAME`` and of the test as ``test/NAME``.
+        history: what is worth reading of the run so far, such as ``{"step": 8, "texts": [{…}]}``.
     """
 
     measures: tuple[str, ...]
@@ -45,6 +46,7 @@ class StepModule(L.LightningModule, ABC):
         self.optimizer_factory, self.scheduler_factory = optimizer, scheduler
         self.gradient_clip = gradient_clip
         self.validated_step = -1
+        self.history: list[dict[str, Any]] = []
 
     def trained_state(self) -> dict[str, Tensor]:
         """The state without what is frozen: the weights of a pretrained model need not be kept again."""
@@ -57,8 +59,13 @@ class StepModule(L.LightningModule, ABC):
         return {name: value for name, value in self.state_dict().items() if not is_frozen(name)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what is trained."""
+        """Keep what is trained, and the history."""
         checkpoint["state_dict"] = self.trained_state()
+        checkpoint["history"] = list(self.history)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the history back."""
+        self.history = list(checkpoint.get("history", []))
 
     def load_state_dict(
         self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False

@@ -9,6 +9,7 @@ from rlhf_rm.data.sft import SFTDataModule
 from rlhf_rm.methods.schedules import warmup_constant
 from rlhf_rm.methods.sft import SFTModule
 from rlhf_rm.models.attention import SDPAAttention
+from rlhf_rm.models.generate import Sampling
 from rlhf_rm.models.language import LanguageModel
 
 
@@ -31,7 +32,11 @@ def run(tiny, tmp_path):
             AutoModelForCausalLM.from_config(config, attn_implementation="sdpa"), SDPAAttention()
         )
         module = SFTModule(
-            model.train(), partial(torch.optim.SGD, lr=lr), partial(warmup_constant, warmup=0.0), None
+            model.train(),
+            partial(torch.optim.SGD, lr=lr),
+            partial(warmup_constant, warmup=0.0),
+            None,
+            sampling=Sampling(5, 1.0, 1.0, 1.0),
         )
         data = SFTDataModule(
             tiny.Source(),

@@ -1,0 +1,80 @@
+"""`method=ppo` and `method=sft` from the command line."""
+
+import json
+
+import pytest
+from transformers import AutoModelForCausalLM
+
+PPO = ["method=ppo", "sampling.max_new_tokens=8"]
+
+
+def lines(file):
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return tmp_path_factory.mktemp("runs")
+
+
+def test_the_world_makes_its_reward_model_once_and_the_policy_is_exported(rlhf_rm, small, tmp_path, cache):
+    ended = rlhf_rm("train", *small, *PPO, f"hydra.run.dir={tmp_path}/a")
+    assert ended.code == 0, ended.err
+    assert "gold reward before" in ended.out
+    metrics = json.loads((tmp_path / "a" / "metrics.json").read_text())
+    test = metrics["sets"]["test"]
+    assert {"reward", "gold", "gold_ci95", "length", "reward_reference"} <= set(test)
+    history = lines(tmp_path / "a" / "history.jsonl")
+    assert [one["step"] for one in history] == [one["step"] for one in metrics["history"]] == [0]
+    assert {"prompt", "response", "reward", "gold", "kl"} <= set(history[0]["texts"][0])
+    assert (tmp_path / "a" / "train_curves.png").stat().st_size > 10_000
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "a" / "export").num_parameters() > 0
+    run = f"run={tmp_path}/a"
+    assert rlhf_rm("sample", run, "sampling.max_new_tokens=4", "limit=2", f"output={tmp_path}/s").code == 0
+    made = sorted((tmp_path.parent / cache).glob("reward/*/config.json"))
+    again = rlhf_rm("train", *small, *PPO, f"hydra.run.dir={tmp_path}/b")
+    assert again.code == 0 and "training the reward model" not in again.out
+    assert sorted((tmp_path.parent / cache).glob("reward/*/config.json")) == made
+    assert lines(tmp_path / "b" / "history.jsonl")[0]["texts"] == history[0]["texts"]
+
+
+def test_a_policy_and_several_reward_models_can_be_named(rlhf_rm, small, tmp_path):
+    for name, options in (("sft", ["method=sft"]), ("r1", ["seed=1"]), ("r2", ["seed=2"])):
+        assert rlhf_rm("train", *small, *options, f"hydra.run.dir={tmp_path}/{name}").code == 0
+    texts = lines(tmp_path / "sft" / "history.jsonl")[-1]["texts"]
+    assert {"prompt", "response"} == set(texts[0])
+    policy = [f"model.path={tmp_path}/sft", "model.architecture=null", "model.vocab_size=null"]
+    rewards = [f"ppo.reward=[{tmp_path}/r1,{tmp_path}/r2]", "ppo.pool=cautious"]
+    options = [*small, *PPO, *policy, *rewards, "adapter=lora", "ppo.k=2"]
+    ended = rlhf_rm("train", *options, f"hydra.run.dir={tmp_path}/ppo")
+    assert ended.code == 0, ended.err
+    assert (tmp_path / "ppo" / "export" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["base.enabled=false"], "ppo.reward names no reward model"),
+        (["ppo.pool=best"], "ppo.pool=best must be one of mean, worst, cautious"),
+        (["ppo.critic=me"], "ppo.critic=me is unknown"),
+        (["ppo.k=0"], "ppo.k=0 responses to each prompt are too few"),
+        (["sampling.temperature=0"], "nothing is learnt from that"),
+        (["sampling.max_new_tokens=600"], "leaves no room for a prompt"),
+        (["denoise=flip", "denoise.strengths=x"], "which this method does not read"),
+    ],
+)
+def test_bad_settings_are_refused(rlhf_rm, small, tmp_path, overrides, words):
+    ended = rlhf_rm("train", *small, *PPO, *overrides, f"hydra.run.dir={tmp_path}")
+    assert ended.code == 2
+    assert words in ended.err
+
+
+def test_a_critic_cannot_start_from_an_encoder(rlhf_rm, small, tmp_path):
+    bert = ["model.architecture.model_type=bert", "base.enabled=false"]
+    ended = rlhf_rm("train", *small, *bert, f"hydra.run.dir={tmp_path}/bert")
+    assert ended.code == 0, ended.err
+    for critic, code in (("reward", 2), ("auto", 0)):
+        options = [*small, *PPO, f"ppo.reward={tmp_path}/bert", f"ppo.critic={critic}"]
+        ended = rlhf_rm("train", *options, f"hydra.run.dir={tmp_path}/{critic}")
+        assert ended.code == code, ended.err
+        assert "it reads a response as a whole" in ended.err + ended.out
