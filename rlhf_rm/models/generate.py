@@ -3,13 +3,14 @@
 Shape legend: R prompts of one forward pass, K responses of each, T tokens.
 """
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_rm.data.template import is_encoder, render
 from rlhf_rm.data.types import Message
@@ -177,13 +178,18 @@ class Generator:
             mask_RT[row, width - len(ids) :] = 1
         settings = self.sampling
         drawn = settings.temperature > 0
-        how = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0} if drawn else {}
+        how: dict[str, Any] = {}
+        if drawn:
+            how = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
+        ids_RT, mask_RT = ids_RT.to(self.network.device), mask_RT.to(self.network.device)
+        if drawn and k > 1:
+            how["past_key_values"] = self._read(ids_RT, mask_RT, k)
+            ids_RT, mask_RT = (one.repeat_interleave(k, 0) for one in (ids_RT, mask_RT))
         out = self.network.generate(
-            input_ids=ids_RT.to(self.network.device),
-            attention_mask=mask_RT.to(self.network.device),
+            input_ids=ids_RT,
+            attention_mask=mask_RT,
             max_new_tokens=settings.max_new_tokens,
             do_sample=drawn,
-            num_return_sequences=k if drawn else 1,
             repetition_penalty=settings.repetition_penalty,
             eos_token_id=eos,
             pad_token_id=eos,
@@ -191,6 +197,23 @@ class Generator:
         )
         new = out[:, width:].cpu().view(len(prompts), -1, out.shape[1] - width)
         return new if drawn else new.expand(-1, k, -1)
+
+    def _read(self, ids_RT: Tensor, mask_RT: Tensor, k: int) -> Cache | None:
+        """Keys and values of prompts but their last tokens, read once and then there ``k`` times each.
+
+        None where there is nothing to read, or the model keeps something else than keys and values:
+        generation then reads each prompt as often as it is answered.
+        """
+        if ids_RT.shape[1] < 2:
+            return None
+        given = {"input_ids": ids_RT[:, :-1], "attention_mask": mask_RT[:, :-1]}
+        if "position_ids" in inspect.signature(self.network.base_model.forward).parameters:
+            given["position_ids"] = (mask_RT.cumsum(1) - 1).clamp(min=0)[:, :-1]
+        cache = self.network.base_model(**given, use_cache=True).past_key_values
+        if type(cache) is not DynamicCache:
+            return None
+        cache.batch_repeat_interleave(k)
+        return cache
 
     def _response(self, prompt: list[int], ids: list[int], lead: str) -> Response:
         eos = self.tokenizer.eos_token_id

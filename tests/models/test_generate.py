@@ -121,3 +121,33 @@ def test_settings_are_checked(change, message):
 def test_there_must_be_room_for_a_prompt(make):
     with pytest.raises(UserError, match="leaves no room for a prompt: the model takes 9 tokens"):
         make(max_length=9)
+
+
+@pytest.mark.parametrize("shape", ["llama", "gpt2", "mistral", "gemma2"])
+def test_reading_a_prompt_once_for_its_k_responses_changes_nothing(make, network, tokenizer, shape):
+    if shape != "llama":
+        small = {"n_embd": 32, "n_layer": 2, "n_head": 4} if shape == "gpt2" else {}
+        sizes = {
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 8,
+            "sliding_window": 5,
+        }
+        torch.manual_seed(0)
+        config = AutoConfig.for_model(
+            shape,
+            **small or sizes,
+            vocab_size=len(tokenizer),
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=None,
+        )
+        network = AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    generator = Generator(network, tokenizer, DRAWN, max_length=200, batch_tokens=999)
+    once = generator.responses(PROMPTS, 3, seed=4)
+    generator._read = lambda *prompts: None
+    assert once == generator.responses(PROMPTS, 3, seed=4)
+    assert len({one.ids for one in once[0]}) > 1
