@@ -3,8 +3,8 @@
     python benchmarks/ppo_throughput.py --data hh.jsonl.gz --json out.json
 
 An iteration answers --prompts prompts --k times each, scores the answers, and takes one optimiser step on
-all of them. RLOO has no critic, so it does less. All sides start from the same policy and reward model (random
-weights, so that hardly any response ends before --new-tokens), and take the same prompts in the same order.
+all of them. RLOO has no critic, so it does less. All sides start from the same policy and reward model (of
+random weights, so that hardly any response ends before --new-tokens), and take the same prompts in one order.
 """
 
 import argparse
