@@ -65,8 +65,13 @@ def run(cfg: DictConfig) -> None:
     rows = [row(prompt, some) for prompt, some in zip(prompts, found, strict=True)]
     if cfg.best_of is not None:
         rows = best(cfg, prompts, rows)
-    write_text(output, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rows))
+    write_rows(output, rows)
     _tell(found, generator.cut, seconds, cfg, output)
+
+
+def write_rows(output: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write a file of JSON lines."""
+    write_text(output, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rows))
 
 
 def row(prompt: Prompt, responses: Sequence[Response]) -> dict[str, Any]:

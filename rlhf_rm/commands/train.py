@@ -24,6 +24,7 @@ from rlhf_rm.cli import RANK_CONFIG, register_resolvers
 from rlhf_rm.commands.build import Run, build_run
 from rlhf_rm.commands.export import export_run
 from rlhf_rm.commands.quiet import quiet
+from rlhf_rm.commands.sample import row, write_rows
 from rlhf_rm.commands.summary import print_summary
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import write_json, write_text
@@ -283,6 +284,9 @@ def _finish(
         "data": parts.datamodule.report(),
     }
     _save_figures(trainer, parts.module, run_dir)
+    if isinstance(parts.module, PolicyModule):
+        for name, said in parts.module.spoken.items():
+            write_rows(run_dir / f"{name}.jsonl", [row(prompt, [response]) for prompt, response in said])
     exported = run_dir / "export"
     checked = export_run(parts, exported, cfg, results["sets"])
     write_json(run_dir / "metrics.json", results)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rlhf_rm.data.packing import Packing
-from rlhf_rm.data.prompts import PromptStep
+from rlhf_rm.data.prompts import Prompt, PromptStep
 from rlhf_rm.data.rollouts import Rollouts
 from rlhf_rm.errors import UserError
 from rlhf_rm.functional.ppo import (
@@ -28,7 +28,7 @@ from rlhf_rm.methods.rollout import Answers, answer, look_back
 from rlhf_rm.methods.scorer import ResponseScorer
 from rlhf_rm.methods.step import OptimizerFactory, SchedulerFactory, StepModule
 from rlhf_rm.models.actor_critic import ActorCritic
-from rlhf_rm.models.generate import Generator, Sampling
+from rlhf_rm.models.generate import Generator, Response, Sampling
 from rlhf_rm.models.language import LanguageModel
 
 TEXTS_SHOWN = 4  # responses of each iteration that are kept to be read
@@ -53,6 +53,7 @@ class PolicyModule(StepModule):
 
     Attributes:
         rollouts: the responses of this iteration.
+        spoken: what policy and reference answered in the test, as ``samples`` and ``samples_reference``.
 
     Raises:
         UserError: a setting out of its range.
@@ -87,6 +88,8 @@ class PolicyModule(StepModule):
         self.rollouts: Rollouts | None = None
         self.first: Moments | None = None
         self.evaluated: dict[str, Moments] = {}
+        self.tested: dict[str, Moments] = {}
+        self.spoken: dict[str, list[tuple[Prompt, Response]]] = {}
 
     def on_fit_start(self) -> None:
         """Say where sampling and training differ."""
@@ -228,9 +231,14 @@ class PolicyModule(StepModule):
             self._evaluate("test", step, {"_reference": reference})
         self._evaluate("test", step, {"": self.model.actor})
 
+    def on_test_epoch_start(self) -> None:
+        """Forget an earlier test."""
+        self.spoken = {}
+
     def on_test_epoch_end(self) -> None:
-        """Log the means."""
+        """Log the means, and gather what was said."""
         self._log_evaluated("test")
+        self.spoken = {name: self._of_all_ranks(said) for name, said in self.spoken.items()}
 
     def _evaluate(self, split: str, step: PromptStep, policies: Mapping[str, LanguageModel]) -> None:
         prompts = self._datamodule.prompts(split)
@@ -238,6 +246,8 @@ class PolicyModule(StepModule):
             if not step.prompts:
                 continue
             answers = self._answer(policy, [prompts[i] for i in step.prompts], 1)
+            said = zip(answers.prompts, answers.responses, strict=True)
+            self.spoken.setdefault(f"samples{suffix}", []).extend(said)
             for name, value_N in answers.measures().items():
                 key = f"{name}{suffix}"
                 self.evaluated[key] = self.evaluated.get(key, Moments()).merged(moments(value_N))
@@ -270,10 +280,7 @@ class PolicyModule(StepModule):
         """Beside what is trained, what the run knows of its responses; of every rank."""
         super().on_save_checkpoint(checkpoint)
         own = self.rollouts.state_dict() if self.rollouts is not None else None
-        everyone: list[Any] = [own]
-        if self.trainer.world_size > 1:
-            everyone = [None] * self.trainer.world_size
-            torch.distributed.all_gather_object(everyone, own)
+        everyone = self._of_all_ranks([own])
         checkpoint["ppo"] = {
             "kl_weight": self.kl_weight,
             "seen": tuple(self.seen),
@@ -312,6 +319,13 @@ class PolicyModule(StepModule):
     def _moments(self, value_N: Tensor) -> Moments:
         """Moments of what all ranks have."""
         return self._over_ranks(moments(value_N))
+
+    def _of_all_ranks(self, own: list[Any]) -> list[Any]:
+        if self.trainer.world_size == 1:
+            return own
+        everyone: list[Any] = [None] * self.trainer.world_size
+        torch.distributed.all_gather_object(everyone, own)
+        return [one for some in everyone for one in some]
 
     def _over_ranks(self, own: Moments) -> Moments:
         if self.trainer.world_size == 1:

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from rlhf_rm.data.packing import Packing
+from rlhf_rm.data.prompts import Prompt
 from rlhf_rm.data.rollouts import Rollouts, TokenBatch
 from rlhf_rm.data.types import Message
 from rlhf_rm.models.actor_critic import ActorCritic
-from rlhf_rm.models.generate import Generator, Prompt, Response
+from rlhf_rm.models.generate import Generator, Response
 
 Scorer = Callable[[Sequence[Any]], Tensor]
 

@@ -29,6 +29,17 @@ def test_the_world_makes_its_reward_model_once_and_the_policy_is_exported(rlhf_r
     assert {"prompt", "response", "reward", "gold", "kl"} <= set(history[0]["texts"][0])
     assert (tmp_path / "a" / "train_curves.png").stat().st_size > 10_000
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "a" / "export").num_parameters() > 0
+    judged = rlhf_rm(
+        "judge",
+        f"a={tmp_path}/a/samples.jsonl",
+        f"b={tmp_path}/a/samples_reference.jsonl",
+        "judge=gold",
+        *[one for one in small if one.startswith("data.")],
+        f"hydra.run.dir={tmp_path}/judged",
+    )
+    assert judged.code == 0, judged.err
+    verdict = json.loads((tmp_path / "judged" / "judgement.json").read_text())
+    assert verdict["comparisons"] == len(lines(tmp_path / "a" / "samples.jsonl")) == test["prompts"]
     run = f"run={tmp_path}/a"
     assert rlhf_rm("sample", run, "sampling.max_new_tokens=4", "limit=2", f"output={tmp_path}/s").code == 0
     made = sorted((tmp_path.parent / cache).glob("reward/*/config.json"))
