@@ -61,7 +61,7 @@ def base_model(
     """Directory of the language model that a fresh reward model starts from.
 
     Args:
-        source: with demonstrations; otherwise there is no base model.
+        source: with demonstrations to make it of; otherwise there is no base model.
         spec: a model to be made fresh.
         tokenizer: of the model.
         attention: how to attend while training it.
@@ -70,9 +70,9 @@ def base_model(
         callbacks: makes the callbacks to train it with, a progress bar for instance.
 
     Returns:
-        The directory, or None for a source without demonstrations.
+        The directory, or None for a source without a base model.
     """
-    if not isinstance(source, DemonstrationSource):
+    if not (isinstance(source, DemonstrationSource) and source.has_base):
         return None
     made_of = [
         source.demonstrations_fingerprint(),

@@ -13,7 +13,6 @@ from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_rm.data.preference import PreferenceDataModule
-from rlhf_rm.data.sft import DemonstrationSource
 from rlhf_rm.data.types import PreferenceSource
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import fingerprint, whole_directory
@@ -153,8 +152,8 @@ def made_reward_model(
     """Directory of a reward model on the source's pairs, made at first use and cached.
 
     Args:
-        source: with demonstrations, as the synthetic world has.
-        spec, tokenizer, attention, start: of the policy; it starts where the policy does.
+        source: of preferences.
+        spec, tokenizer, attention, start: of the policy; it starts where the policy does, from a base model.
         cache: where it is kept, under a name made from everything that it depends on.
         settings: of its training.
         callbacks: makes the callbacks to train it with.
@@ -162,7 +161,7 @@ def made_reward_model(
     Raises:
         UserError: the source is not the synthetic world, so a reward model has to be named.
     """
-    if not isinstance(source, DemonstrationSource) or start is None:
+    if start is None:
         raise UserError(
             "ppo.reward names no reward model: give a run, an export or a hub model, or several as a list. "
             "Only the synthetic world makes its own."

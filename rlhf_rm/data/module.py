@@ -8,6 +8,7 @@ import lightning as L
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_rm.data.batch import Step
+from rlhf_rm.data.dialogues import DialogueSource
 from rlhf_rm.data.encode import Dialogue, DialogueEncoder
 from rlhf_rm.data.loading import StepLoader, evaluation_loader, training_loader
 from rlhf_rm.data.packing import Packing
@@ -78,7 +79,9 @@ class StepDataModule(L.LightningDataModule, ABC):
         """Some prompts and responses of the training split, to compare an export by."""
 
     def trained_on(self) -> Sequence[str]:
-        """The ``pair_id`` of each training pair."""
+        """The ``pair_id`` of each training pair; none where the data has no preferences."""
+        if isinstance(self.source, DialogueSource):
+            return []
         return [pair.pair_id for pair in self.source.pairs("train")]
 
     @abstractmethod

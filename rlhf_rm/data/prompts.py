@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import lightning as L
 import numpy as np
@@ -13,12 +13,21 @@ from rlhf_rm.data.encode import Dialogue
 from rlhf_rm.data.loading import StepLoader, step_loader, step_sampler
 from rlhf_rm.data.module import StepDataModule
 from rlhf_rm.data.sampling import StepSampler
-from rlhf_rm.data.sft import SFTDataModule
+from rlhf_rm.data.sft import SFTDataModule, dialogues_of
 from rlhf_rm.data.template import render
 from rlhf_rm.data.types import Message, PreferenceSource
 from rlhf_rm.errors import UserError
 
 Prompt = tuple[Message, ...]
+
+
+@runtime_checkable
+class PromptSource(Protocol):
+    """A source that has prompts, whether or not it has preferences."""
+
+    def prompts(self, split: str) -> Sequence[Prompt]:
+        """The distinct prompts of a split, in their order."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +103,9 @@ class IterationSampler(Sampler[Turn]):
 class PromptDataModule(StepDataModule):
     """Serves prompts to :class:`~rlhf_rm.methods.ppo.PPOModule`; see :class:`StepDataModule`.
 
-    The prompts are those of the source's preference pairs, each once. ``batch_size`` counts prompts; an
-    iteration answers ``batch_size * minibatches`` of them on each rank and learns ``passes`` times from each.
+    The prompts are the source's own, or those of its preference pairs, each once. ``batch_size`` counts
+    prompts; an iteration answers ``batch_size * minibatches`` of them on each rank and learns ``passes`` times
+    from each.
 
     Args:
         minibatches, passes: see :class:`IterationSampler`.
@@ -202,7 +212,7 @@ class PromptDataModule(StepDataModule):
 
     def probes(self, count: int = 8) -> list[Dialogue]:
         """See :class:`StepDataModule`."""
-        return [(pair.messages, pair.chosen) for pair in self.source.pairs("train")[:count]]
+        return [(d[:-1], d[-1].content) for d in dialogues_of(self.source, "train")[:count]]
 
     def report(self) -> dict[str, Any]:
         """See :class:`StepDataModule`."""
@@ -252,7 +262,10 @@ def prompts_of(source: PreferenceSource, split: str) -> list[Prompt]:
     """
     if split not in source.splits:
         raise UserError(f"set={split} is not in {source.name} data: use one of {', '.join(source.splits)}.")
-    prompts = list(dict.fromkeys(pair.messages for pair in source.pairs(split)))
+    if isinstance(source, PromptSource):
+        prompts = list(source.prompts(split))
+    else:
+        prompts = list(dict.fromkeys(pair.messages for pair in source.pairs(split)))
     if not prompts:
         raise UserError(f"the {split} split of {source.name} has no prompts to answer.")
     return prompts

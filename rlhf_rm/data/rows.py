@@ -93,6 +93,10 @@ class RowSource(ABC):
         return (*SPLITS, ALL)
 
     def pairs(self, split: str) -> Sequence[PreferencePair]:
+        """See :class:`~rlhf_rm.data.types.PreferenceSource`."""
+        return self.items(split)
+
+    def items(self, split: str) -> Sequence[PreferencePair]:
         """The pairs of one split in the order of the rows."""
         if split == ALL:
             return self._parts[ALL].items
@@ -106,11 +110,11 @@ class RowSource(ABC):
 
     def report(self) -> dict[str, Any]:
         """Files with their counts, pairs of each split, duplicates, and pairs left out of a split."""
-        pairs = self.pairs(ALL)
+        pairs = self.items(ALL)
         return {
             "source": self.name,
             "files": {"path" if name == ALL else name: rows.report() for name, rows in self._parts.items()},
-            "splits": {split: len(self.pairs(split)) for split in SPLITS},
+            "splits": {split: len(self.items(split)) for split in SPLITS},
             "duplicates": len(pairs) - len({pair.pair_id for pair in pairs}),
             "prompts": len({pair.prompt_id for pair in pairs}),
             "left_out_prompt_in_other_split": self._sides[1],

@@ -62,6 +62,7 @@ class WorldSource:
     """
 
     name = "synthetic"
+    has_base = True
 
     def __init__(
         self,
