@@ -104,8 +104,8 @@ class PromptDataModule(StepDataModule):
     """Serves prompts to :class:`~rlhf_rm.methods.ppo.PPOModule`; see :class:`StepDataModule`.
 
     The prompts are the source's own, or those of its preference pairs, each once. ``batch_size`` counts
-    prompts; an iteration answers ``batch_size * minibatches`` of them on each rank and learns ``passes`` times
-    from each.
+    prompts; an iteration answers ``batch_size * minibatches`` of them on each rank and learns ``passes``
+    times from each.
 
     Args:
         minibatches, passes: see :class:`IterationSampler`.

@@ -24,7 +24,7 @@ from rlhf_rm.functional.ppo import (
     token_rewards,
 )
 from rlhf_rm.methods.ppo_settings import Limits, Shaping
-from rlhf_rm.methods.rollout import Answers, answer, look_back
+from rlhf_rm.methods.rollout import Answers, answer, look_back, measures, texts
 from rlhf_rm.methods.scorer import ResponseScorer
 from rlhf_rm.methods.step import OptimizerFactory, SchedulerFactory, StepModule
 from rlhf_rm.models.actor_critic import ActorCritic
@@ -103,7 +103,9 @@ class PolicyModule(StepModule):
     def begin(self, step: PromptStep) -> None:
         """Let the actor answer, and work out what its tokens were worth."""
         prompts = self._datamodule.prompts("train")
-        answers = self._answer(self.model.actor, [prompts[i] for i in step.prompts], self.k)
+        # From the generator that StepSeed seeds, so that an interrupted run draws the same.
+        seed = int(torch.randint(2**62, ()))
+        answers = self._answer(self.model.actor, [prompts[i] for i in step.prompts], self.k, seed)
         rollouts, entropy_NT = look_back(
             self.model, self.packing, answers, temperature=self.sampling.temperature
         )
@@ -145,42 +147,31 @@ class PolicyModule(StepModule):
 
     def _remember(self, answers: Answers, rollouts: Rollouts, entropy_NT: Tensor, rewards: Moments) -> None:
         """Measure the iteration, adapt β, and stop where the run has gone wrong."""
-        own_NT = own_tokens(rollouts.length_N, rollouts.old_NT.shape[1])
-        kl_N = (rollouts.old_NT - rollouts.reference_NT).sum(1)
-        means = {name: self._moments(value_N).mean for name, value_N in answers.measures().items()}
-        kl = self._moments(kl_N).mean
-        surprise = self._moments(-rollouts.reference_NT[own_NT]).mean
-        measured = {
-            **means,
-            "kl": kl,
-            "kl_weight": self.kl_weight,
-            "perplexity": math.exp(min(surprise, 700.0)),
-            "rollout_entropy": self._moments(entropy_NT[own_NT]).mean,
-            "return": self._moments(rollouts.return_NT[:, :1].flatten()).mean,
-            "explained_variance": float(
-                explained_variance(rollouts.value_NT[own_NT], rollouts.return_NT[own_NT])
-            ),
-            "rollouts_per_second": self.trainer.world_size * len(rollouts) / answers.seconds,
+        told = {
+            name: self._moments(value).mean for name, value in measures(answers, rollouts, entropy_NT).items()
         }
-        shown = [
+        own_NT = own_tokens(rollouts.length_N, rollouts.old_NT.shape[1])
+        explained = explained_variance(rollouts.value_NT[own_NT], rollouts.return_NT[own_NT])
+        self.history.append(
             {
-                "prompt": answers.prompts[n][-1].content,
-                "response": answers.responses[n].text,
-                **{name: float(value_N[n]) for name, value_N in answers.measures().items()},
-                "kl": float(kl_N[n]),
+                "step": self.global_step,
+                **{name: value for name, value in told.items() if name != "surprise"},
+                "perplexity": math.exp(min(told["surprise"], 700.0)),
+                "kl_weight": self.kl_weight,
+                "explained_variance": float(explained),
+                "rollouts_per_second": self.trainer.world_size * len(rollouts) / answers.seconds,
+                "texts": texts(answers, rollouts, TEXTS_SHOWN),
             }
-            for n in range(min(TEXTS_SHOWN, len(rollouts)))
-        ]
-        self.history.append({"step": self.global_step, **measured, "texts": shown})
+        )
         if self.shaping.kl_target is not None:
             self.kl_weight = adapted_kl_weight(
                 self.kl_weight,
-                kl,
+                told["kl"],
                 target=self.shaping.kl_target,
                 horizon=self.shaping.kl_horizon,
                 responses=int(rewards.number),
             )
-        self._stop_if_lost(kl, rewards)
+        self._stop_if_lost(told["kl"], rewards)
 
     def _stop_if_lost(self, kl: float, rewards: Moments) -> None:
         assert self.first is not None
@@ -203,7 +194,7 @@ class PolicyModule(StepModule):
                 "high, or too small a ppo.shaping.kl_weight."
             )
 
-    def _answer(self, policy: LanguageModel, prompts: list[Any], k: int) -> Answers:
+    def _answer(self, policy: LanguageModel, prompts: list[Any], k: int, seed: int) -> Answers:
         datamodule = self._datamodule
         network: Any = policy.network
         generator = Generator(
@@ -213,8 +204,6 @@ class PolicyModule(StepModule):
             max_length=datamodule.encoder.max_length,
             batch_tokens=self.batch_tokens,
         )
-        # From the generator that StepSeed seeds, so that an interrupted run draws the same.
-        seed = int(torch.randint(2**62, ()))
         return answer(generator, self.scorer, prompts, k, seed=seed, source=datamodule.source)
 
     def validation_step(self, step: PromptStep, batch_idx: int) -> None:
@@ -245,7 +234,8 @@ class PolicyModule(StepModule):
         for suffix, policy in policies.items():
             if not step.prompts:
                 continue
-            answers = self._answer(policy, [prompts[i] for i in step.prompts], 1)
+            # The same draws whenever it is measured, for the reference too.
+            answers = self._answer(policy, [prompts[i] for i in step.prompts], 1, seed=step.prompts[0])
             said = zip(answers.prompts, answers.responses, strict=True)
             self.spoken.setdefault(f"samples{suffix}", []).extend(said)
             for name, value_N in answers.measures().items():

@@ -1,6 +1,6 @@
 """Letting a policy answer prompts, and finding out what its answers were worth.
 
-Shape legend: N responses, T tokens of the longest.
+Shape legend: N responses, T tokens of the longest, L tokens of all.
 """
 
 import time
@@ -15,6 +15,7 @@ from rlhf_rm.data.packing import Packing
 from rlhf_rm.data.prompts import Prompt
 from rlhf_rm.data.rollouts import Rollouts, TokenBatch
 from rlhf_rm.data.types import Message
+from rlhf_rm.functional.ppo import own_tokens
 from rlhf_rm.models.actor_critic import ActorCritic
 from rlhf_rm.models.generate import Generator, Response
 
@@ -130,3 +131,35 @@ def look_back(
         rollouts.reference_NT[where] = model.reference_log_probs(batch, temperature=temperature).cpu()
         rollouts.value_NT[where] = model.values(batch).cpu()
     return rollouts, entropy_NT
+
+
+def measures(answers: Answers, rollouts: Rollouts, entropy_NT: Tensor) -> dict[str, Tensor]:
+    """What responses and their tokens were like, by name, (N,) or (L,) each; means of these are logged.
+
+    Args:
+        answers: the responses.
+        rollouts: what is known of them, returns included.
+        entropy_NT: of the actor at each token.
+    """
+    own_NT = own_tokens(rollouts.length_N, rollouts.old_NT.shape[1])
+    return {
+        **answers.measures(),
+        "kl": (rollouts.old_NT - rollouts.reference_NT).sum(1),
+        "surprise": -rollouts.reference_NT[own_NT],
+        "rollout_entropy": entropy_NT[own_NT],
+        "return": rollouts.return_NT[:, :1].flatten(),
+    }
+
+
+def texts(answers: Answers, rollouts: Rollouts, count: int) -> list[dict[str, Any]]:
+    """The first responses, to be read, with what is known of each."""
+    kl_N = (rollouts.old_NT - rollouts.reference_NT).sum(1)
+    return [
+        {
+            "prompt": answers.prompts[n][-1].content,
+            "response": answers.responses[n].text,
+            **{name: float(value_N[n]) for name, value_N in answers.measures().items()},
+            "kl": float(kl_N[n]),
+        }
+        for n in range(min(count, len(rollouts)))
+    ]
