@@ -25,8 +25,15 @@ METRICS = (
     "best val/accuracy_gold",
     "lost val/accuracy_gold",
     "val/accuracy",
+    "gold",
+    "gold_reference",
+    "reward",
+    "reward_reference",
+    "length",
+    "perplexity",
 )
-CURVES = ("val/accuracy_gold", "val/accuracy", "val/loss")
+CURVES = ("val/accuracy_gold", "val/accuracy", "val/loss", "train/gold", "train/reward", "train/kl")
+COMPARED = ("accuracy", "gold", "reward")  # of these the first that all have measured is drawn
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -42,7 +49,9 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     baseline = _baseline(groups, cfg.baseline)
     rows = [row(group, baseline) for group in groups]
     figures = {f"{name.replace('/', '_')}_curves": curves(groups, name) for name in CURVES}
-    figures |= {"accuracy": comparison(groups, "accuracy"), "slices": by_slice(groups, "accuracy")}
+    figures["slices"] = by_slice(groups, "accuracy")
+    for name in [one for one in COMPARED if all(over_seeds(group, one) for group in groups)][:1]:
+        figures[name] = comparison(groups, name)
     drawn = {name: figure for name, figure in figures.items() if figure is not None}
     run_dir = Path(cfg.paths.run_dir)
     for name, figure in drawn.items():

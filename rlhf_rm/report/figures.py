@@ -55,9 +55,11 @@ def curves(groups: Sequence[Group], name: str) -> "Figure | None":
         high = [one.high if one.high is not None else np.nan for one in found]
         axes.fill_between(steps, low, high, color=colour, alpha=0.12, linewidth=0)
         drawn = True
+    if not drawn:
+        return None
     axes.set(xlabel="optimiser step", ylabel=name)
     axes.legend(loc="best", frameon=False, fontsize=8)
-    return figure if drawn else None
+    return figure
 
 
 def by_slice(groups: Sequence[Group], name: str) -> "Figure | None":

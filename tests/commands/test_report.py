@@ -57,3 +57,17 @@ def test_bad_input_is_one_sentence(rlhf_rm, tmp_path, overrides, message):
     (tmp_path / "unfinished/config.yaml").touch()
     ended = rlhf_rm("report", *(one.format(unfinished=tmp_path / "unfinished") for one in overrides))
     assert ended.code == 2 and message in ended.err and ended.err.count("\n") == 1
+
+
+def test_policies_are_compared_by_gold_with_their_curves(rlhf_rm, small, tmp_path):
+    ppo = ["method=ppo", "sampling.max_new_tokens=8", "trainer.log_every_n_steps=1", "optimizer.lr=1e-3,1e-4"]
+    ended = rlhf_rm("train", "-m", *small, *ppo, f"hydra.sweep.dir={tmp_path}/runs")
+    assert ended.code == 0, ended.err
+    ended = rlhf_rm("report", f"inputs={tmp_path}/runs", f"hydra.run.dir={tmp_path}/report")
+    assert ended.code == 0, ended.err
+    report = json.loads((tmp_path / "report/report.json").read_text())
+    for job, group in enumerate(report["groups"]):
+        measured = json.loads((tmp_path / f"runs/{job}/metrics.json").read_text())["sets"]["test"]
+        assert group["metrics"]["gold"]["mean"] == pytest.approx(measured["gold"])
+    names = {"gold.png", "train_gold_curves.png", "train_reward_curves.png", "train_kl_curves.png"}
+    assert names == {path.name for path in (tmp_path / "report").glob("*.png")}
