@@ -3,29 +3,26 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from filelock import FileLock
 from transformers import PreTrainedTokenizerBase
 
+from rlhf_rm.commands.making import MakingSettings, fit, made_once
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.types import PreferenceSource
 from rlhf_rm.errors import UserError
-from rlhf_rm.files import fingerprint, whole_directory
+from rlhf_rm.files import fingerprint
 from rlhf_rm.losses.bradley_terry import BradleyTerryLoss
 from rlhf_rm.methods.reward import RewardModule
-from rlhf_rm.methods.schedules import warmup_linear
 from rlhf_rm.methods.scorer import ResponseScorer
 from rlhf_rm.models.actor_critic import ActorCritic
 from rlhf_rm.models.attention import Attention
 from rlhf_rm.models.load import LoadedReward, load_reward_model
 from rlhf_rm.models.reward import RewardModel
 from rlhf_rm.models.spec import ModelSpec
-from rlhf_rm.models.tokenizer import save_tokenizer
 
 log = logging.getLogger(__name__)
 CRITICS = ("auto", "reward", "policy")
@@ -116,26 +113,14 @@ def scorer(
 
 
 @dataclass(frozen=True)
-class RewardSettings:
+class RewardSettings(MakingSettings):
     """How the reward model of a policy that names none is trained, in the synthetic world.
 
     Args:
         epochs: passes over the pairs.
-        batch_size: pairs a step.
-        learning_rate, warmup, weight_decay, gradient_clip: of AdamW and its schedule.
-        row_tokens, micro_tokens: see :class:`~rlhf_rm.data.packing.Packing`.
-        seed: of head and data order.
     """
 
     epochs: int
-    batch_size: int
-    learning_rate: float
-    warmup: float
-    weight_decay: float
-    gradient_clip: float
-    row_tokens: int
-    micro_tokens: int
-    seed: int
 
 
 def made_reward_model(
@@ -166,16 +151,12 @@ def made_reward_model(
             "ppo.reward names no reward model: give a run, an export or a hub model, or several as a list. "
             "Only the synthetic world makes its own."
         )
-    directory = cache / "reward" / fingerprint(source.fingerprint(), start.name, asdict(settings))
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(directory.with_suffix(".lock")):
-        if not (directory / "config.json").is_file():
-            log.info("training the reward model of the %s data, once: %s", source.name, directory)
-            network = _train(source, spec, tokenizer, attention, start, settings, callbacks())
-            with whole_directory(directory) as made:
-                network.save_pretrained(made)
-                save_tokenizer(tokenizer, made)
-    return directory
+    return made_once(
+        cache / "reward" / fingerprint(source.fingerprint(), start.name, asdict(settings)),
+        lambda: _train(source, spec, tokenizer, attention, start, settings, callbacks()),
+        tokenizer,
+        f"training the reward model of the {source.name} data",
+    )
 
 
 def _train(
@@ -190,39 +171,15 @@ def _train(
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
         model = spec.reward_model(tokenizer, attention, start)
-        optimizer = partial(
-            torch.optim.AdamW,
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            betas=(0.9, 0.95),
-        )
-        schedule = partial(warmup_linear, warmup=settings.warmup, floor=0.0)
         loss = BradleyTerryLoss(label_smoothing=0.0)
-        module = RewardModule(model, loss, optimizer, schedule, settings.gradient_clip, centring=0.0)
+        module = RewardModule(model, loss, *settings.optimisation, centring=0.0)
         datamodule = PreferenceDataModule(
             source,
             tokenizer,
             layout=model.backbone.choose_layout("auto"),
             max_length=spec.max_length,
-            too_long="truncate_prompt_left",
-            batch_size=settings.batch_size,
-            eval_batch_size=settings.batch_size,
-            row_tokens=settings.row_tokens,
-            micro_tokens=settings.micro_tokens,
-            workers=0,
-            seed=settings.seed,
             cache_dir=None,
+            **settings.loading,
         )
-        trainer = L.Trainer(
-            max_epochs=settings.epochs,
-            accelerator="auto",
-            devices=1,
-            logger=False,
-            enable_checkpointing=False,
-            enable_model_summary=False,
-            limit_val_batches=0,
-            callbacks=callbacks,
-            use_distributed_sampler=False,
-        )
-        trainer.fit(module, datamodule=datamodule)
+        fit(module, datamodule, callbacks, max_epochs=settings.epochs)
     return model.network.cpu()
