@@ -12,10 +12,12 @@ from rlhf_rm.models.tokenizer import save_tokenizer, train_byte_bpe
 CONF = Path(__file__).resolve().parents[1] / "conf"
 PRIMARY = ("train", "evaluate", "score", "export", "audit", "vote", "report", "sample", "judge")
 SHARED = ("command", "scoring")  # parts of the primary configurations
-# Needs processes of its own: tests/test_cli_ddp.py. Has nothing to train on: tests/data/test_hub.py.
+# Needs processes of its own: tests/test_cli_ddp.py. Has nothing to train on: tests/data/test_hub.py. Has no
+# preferences: tests/data/test_dialogues.py.
 ELSEWHERE = {
     ("strategy", "ddp"),
     ("data", "rewardbench"),
+    ("data", "dialogues"),
     *(("experiment", name) for name in ("deciles", "denoise")),
 }
 COMMAND_OF = {"sampling": "sample", "judge": "judge"}  # groups that training does not read, and who does
