@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_rm.commands.making import MakingSettings, fit, made_once
+from rlhf_rm.data.dialogues import DialogueSource
 from rlhf_rm.data.sft import DemonstrationSource, SFTDataModule
 from rlhf_rm.data.types import PreferenceSource
 from rlhf_rm.files import fingerprint
@@ -54,7 +55,8 @@ def base_model(
     Returns:
         The directory, or None for a source without a base model.
     """
-    if not (isinstance(source, DemonstrationSource) and source.has_base):
+    # Dialogues without preferences are there to be trained on, not to be started from.
+    if not isinstance(source, DemonstrationSource) or isinstance(source, DialogueSource):
         return None
     made_of = [
         source.demonstrations_fingerprint(),

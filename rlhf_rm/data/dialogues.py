@@ -21,7 +21,6 @@ class DialogueSource(FileSource):
     """
 
     name = "dialogues"
-    has_base = False
 
     def parse(self, row: dict[str, Any]) -> PreferencePair:
         """A dialogue in the form that the base class keeps, with its response twice."""

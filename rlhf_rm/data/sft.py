@@ -16,12 +16,7 @@ from rlhf_rm.errors import UserError
 
 @runtime_checkable
 class DemonstrationSource(Protocol):
-    """A source that has dialogues to imitate, each ending in an assistant message.
-
-    ``has_base`` says whether a fresh model for it starts from a base model that is made of them by SFT.
-    """
-
-    has_base: bool
+    """A source that has dialogues to imitate, each ending in an assistant message."""
 
     def demonstrations(self, split: str) -> Sequence[Sequence[Message]]:
         """The dialogues of one split, always in the same order."""

@@ -62,7 +62,6 @@ class WorldSource:
     """
 
     name = "synthetic"
-    has_base = True
 
     def __init__(
         self,
