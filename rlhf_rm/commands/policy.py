@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from rlhf_rm.losses.bradley_terry import BradleyTerryLoss
 from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.methods.scorer import ResponseScorer
 from rlhf_rm.models.actor_critic import ActorCritic
+from rlhf_rm.models.adapter import NoAdapter
 from rlhf_rm.models.attention import Attention
 from rlhf_rm.models.load import LoadedReward, load_reward_model
 from rlhf_rm.models.reward import RewardModel
@@ -170,7 +171,8 @@ def _train(
 ) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)
-        model = spec.reward_model(tokenizer, attention, start)
+        whole = replace(spec, adapter=NoAdapter(settings.learning_rate))
+        model = whole.reward_model(tokenizer, attention, start)
         loss = BradleyTerryLoss(label_smoothing=0.0)
         module = RewardModule(model, loss, *settings.optimisation, centring=0.0)
         datamodule = PreferenceDataModule(

@@ -1,8 +1,10 @@
 """`method=ppo` and `method=sft` from the command line."""
 
 import json
+from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 PPO = ["method=ppo", "sampling.max_new_tokens=8"]
@@ -42,11 +44,20 @@ def test_the_world_makes_its_reward_model_once_and_the_policy_is_exported(rlhf_r
     assert verdict["comparisons"] == len(lines(tmp_path / "a" / "samples.jsonl")) == test["prompts"]
     run = f"run={tmp_path}/a"
     assert rlhf_rm("sample", run, "sampling.max_new_tokens=4", "limit=2", f"output={tmp_path}/s").code == 0
-    made = sorted((tmp_path.parent / cache).glob("reward/*/config.json"))
+    made = {path: path.stat().st_mtime_ns for path in Path(cache).glob("reward/*/config.json")}
+    assert made
     again = rlhf_rm("train", *small, *PPO, f"hydra.run.dir={tmp_path}/b")
-    assert again.code == 0 and "training the reward model" not in again.out
-    assert sorted((tmp_path.parent / cache).glob("reward/*/config.json")) == made
+    assert again.code == 0, again.err
+    assert {path: path.stat().st_mtime_ns for path in Path(cache).glob("reward/*/config.json")} == made
     assert lines(tmp_path / "b" / "history.jsonl")[0]["texts"] == history[0]["texts"]
+
+
+def test_a_policy_with_adapters_learns_from_a_whole_reward_model(rlhf_rm, small, tmp_path, monkeypatch):
+    monkeypatch.setenv("RLHF_RM_CACHE", str(tmp_path / "cache"))
+    ended = rlhf_rm("train", *small, *PPO, "adapter=lora", f"hydra.run.dir={tmp_path}/a")
+    assert ended.code == 0, ended.err
+    (made,) = (tmp_path / "cache" / "reward").glob("*/model.safetensors")
+    assert not [name for name in load_file(made) if "lora" in name or "base_layer" in name]
 
 
 def test_a_policy_and_several_reward_models_can_be_named(rlhf_rm, small, tmp_path):
