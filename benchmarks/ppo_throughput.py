@@ -22,7 +22,7 @@ import torch
 from hydra.utils import instantiate
 from measure import Recorder, machine
 from omegaconf import DictConfig
-from sides import Job
+from sides import PLAIN_TRL, Job
 from turns import say_how_busy, take_turns
 
 from rlhf_rm.commands.build import build_run, build_tokenizer
@@ -149,17 +149,9 @@ def run_trl(job: Job, size: Size) -> dict[str, Any]:
         top_k=0,
         beta=KL_WEIGHT,
         learning_rate=LEARNING_RATE,
-        lr_scheduler_type="constant",
         max_grad_norm=1.0,
         shuffle_dataset=False,
-        # Its defaults that cost speed or change the numbers: recomputation and bfloat16.
-        gradient_checkpointing=False,
-        bf16=False,
-        use_cpu=True,
-        logging_strategy="no",
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
+        **PLAIN_TRL,
     )
     trainer = RLOOTrainer(
         model=AutoModelForCausalLM.from_pretrained(start / "policy", dtype=torch.float32),

@@ -27,6 +27,17 @@ from rlhf_rm.data.sampling import StepSampler
 from rlhf_rm.models.reward import RewardModel
 from rlhf_rm.models.tokenizer import save_tokenizer
 
+# TRL without what costs speed or changes the numbers (recomputation, bfloat16: its defaults), and silent.
+PLAIN_TRL = {
+    "lr_scheduler_type": "constant",
+    "gradient_checkpointing": False,
+    "bf16": False,
+    "use_cpu": True,
+    "logging_strategy": "no",
+    "save_strategy": "no",
+    "report_to": "none",
+    "disable_tqdm": True,
+}
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
@@ -190,21 +201,13 @@ def run_trl(job: Job) -> dict[str, Any]:
         max_steps=job.steps,
         max_length=cfg.model.max_length,
         learning_rate=cfg.model.learning_rate,
-        lr_scheduler_type="constant",
         adam_beta1=cfg.optimizer.betas[0],
         adam_beta2=cfg.optimizer.betas[1],
         adam_epsilon=cfg.optimizer.eps,
         weight_decay=cfg.optimizer.weight_decay,
         max_grad_norm=cfg.method.module.gradient_clip,
         train_sampling_strategy="sequential",
-        # Its defaults that cost speed or change the numbers: recomputation and bfloat16.
-        gradient_checkpointing=False,
-        bf16=False,
-        use_cpu=True,
-        logging_strategy="no",
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
+        **PLAIN_TRL,
     )
     trainer = Trainer(
         model=AutoModelForSequenceClassification.from_pretrained(start, dtype=torch.float32),

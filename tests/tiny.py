@@ -73,9 +73,8 @@ def make_tokenizer():
     return tokenizer
 
 
-def make_model(tokenizer, dropout=0.0):
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
+def make_config(tokenizer, **more):
+    return AutoConfig.for_model(
         "llama",
         hidden_size=16,
         intermediate_size=24,
@@ -83,13 +82,17 @@ def make_model(tokenizer, dropout=0.0):
         num_attention_heads=2,
         num_key_value_heads=2,
         max_position_embeddings=256,
-        attention_dropout=dropout,
         vocab_size=len(tokenizer),
-        num_labels=1,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
+        **more,
     )
+
+
+def make_model(tokenizer, dropout=0.0):
+    torch.manual_seed(0)
+    config = make_config(tokenizer, attention_dropout=dropout, num_labels=1)
     network = AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
     with torch.no_grad():  # rewards far enough apart that a difference shows
         network.score.weight.normal_(std=1.0)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import lightning as L
 import torch
-from tiny import Source, make_model, make_tokenizer, make_trainer
-from transformers import AutoConfig, AutoModelForCausalLM
+from tiny import Source, make_config, make_model, make_tokenizer, make_trainer
+from transformers import AutoModelForCausalLM
 
 from rlhf_rm.data.prompts import PromptDataModule
 from rlhf_rm.methods.ppo import PPOModule
@@ -40,6 +40,11 @@ LOADING = {
     "texts": 0,
     "evaluated": 5,
 }
+SFT_LOADING = {
+    k: v
+    for k, v in LOADING.items()
+    if k not in ("minibatches", "passes", "max_new_tokens", "texts", "evaluated")
+}
 SHAPING = {
     "kl_weight": 0.1,
     "kl_target": None,
@@ -62,19 +67,7 @@ OBJECTIVE = {
 
 def make_policy(tokenizer, adapter=None, seed=0):
     torch.manual_seed(seed)
-    config = AutoConfig.for_model(
-        "llama",
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        vocab_size=len(tokenizer),
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
+    config = make_config(tokenizer)
     network = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
     with torch.no_grad():
         network.lm_head.weight.normal_(std=0.3)

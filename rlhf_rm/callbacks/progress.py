@@ -25,13 +25,12 @@ class TrainingProgress(ProgressBar):
 
     Args:
         label: what is being trained.
-        unit: what a step consists of: pairs, dialogues.
         line_seconds: seconds between two lines where there is no terminal.
     """
 
-    def __init__(self, label: str, unit: str, line_seconds: float) -> None:
+    def __init__(self, label: str, line_seconds: float) -> None:
         super().__init__()
-        self.label, self.unit, self.line_seconds = label, unit, line_seconds
+        self.label, self.line_seconds = label, line_seconds
         self.console = Console()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -116,7 +115,8 @@ class TrainingProgress(ProgressBar):
                 and callback.examples_per_second
                 and callback.tokens_per_second
             ):
-                parts.append(f"{callback.examples_per_second:.1f} {self.unit}/s")
+                unit = getattr(trainer.datamodule, "unit", "examples")  # type: ignore[attr-defined]
+                parts.append(f"{callback.examples_per_second:.1f} {unit}/s")
                 parts.append(f"{callback.tokens_per_second:,.0f} tokens/s")
         return ", ".join(part for part in parts if part)
 

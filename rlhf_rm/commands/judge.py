@@ -13,14 +13,13 @@ from rich.progress import Progress
 
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.messages import parse_prompt
+from rlhf_rm.data.prompts import Prompt
 from rlhf_rm.data.reading import BadRowError, read_rows
-from rlhf_rm.data.types import Message
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import write_json, write_text
 from rlhf_rm.judging.base import LOSE, NO_ANSWER, TIE, VERDICTS, WIN, Comparison, Judge, summarise
 
 log = logging.getLogger(__name__)
-Prompt = tuple[Message, ...]
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:

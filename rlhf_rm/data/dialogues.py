@@ -5,13 +5,12 @@ from typing import Any
 
 from rlhf_rm.data.files import FileSource
 from rlhf_rm.data.hh import is_hh_text, parse_hh_dialogue
-from rlhf_rm.data.messages import parse_messages, parse_prompt, response_of
+from rlhf_rm.data.messages import Messages, parse_messages, parse_prompt, response_of
 from rlhf_rm.data.reading import BadRowError, type_name
 from rlhf_rm.data.types import Message, PreferencePair
 from rlhf_rm.errors import UserError
 
 RESPONSES = ("response", "completion", "chosen")
-Dialogue = tuple[Message, ...]
 
 
 class DialogueSource(FileSource):
@@ -40,7 +39,7 @@ class DialogueSource(FileSource):
             "preferences with data=jsonl."
         )
 
-    def demonstrations(self, split: str) -> list[Dialogue]:
+    def demonstrations(self, split: str) -> list[Messages]:
         """The dialogues of a split that end with the assistant, in their order."""
         return [
             (*one.messages, Message("assistant", one.chosen))
@@ -52,12 +51,12 @@ class DialogueSource(FileSource):
         """See :class:`~rlhf_rm.data.sft.DemonstrationSource`."""
         return self.fingerprint()
 
-    def prompts(self, split: str) -> list[Dialogue]:
+    def prompts(self, split: str) -> list[Messages]:
         """The distinct prompts of a split, in their order; texts have none."""
         return list(dict.fromkeys(one.messages for one in self.items(split) if one.messages))
 
 
-def parse_dialogue(row: dict[str, Any]) -> Dialogue:
+def parse_dialogue(row: dict[str, Any]) -> Messages:
     """One row as messages.
 
     - ``messages``: of ``role`` and ``content``;

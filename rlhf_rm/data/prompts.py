@@ -1,5 +1,6 @@
 """Prompts for a policy to answer, and which of its answers it learns from when."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -18,6 +19,7 @@ from rlhf_rm.data.template import render
 from rlhf_rm.data.types import Message, PreferenceSource
 from rlhf_rm.errors import UserError
 
+log = logging.getLogger(__name__)
 Prompt = tuple[Message, ...]
 
 
@@ -143,12 +145,12 @@ class PromptDataModule(StepDataModule):
                 f"sampling.max_new_tokens={max_new_tokens} leaves no room for a prompt: the model takes "
                 f"{self.encoder.max_length} tokens."
             )
-        self._demonstrations = self._texts(args, kwargs, texts) if texts else None
+        self.texts = texts
+        self._demonstrations = (
+            SFTDataModule(source, *args, **kwargs | {"batch_size": texts}) if texts else None
+        )
         self._prompts: dict[str, list[Prompt]] = {}
-        self.dropped = 0
-
-    def _texts(self, args: Any, kwargs: Any, batch_size: int) -> SFTDataModule:
-        return SFTDataModule(self.source, *args, **kwargs | {"batch_size": batch_size})
+        self.too_long = 0  # prompts that were dropped, or will lose their beginning
 
     def prompts(self, split: str) -> list[Prompt]:
         """The distinct prompts of a split, in their order, less those that are too long if so wanted.
@@ -159,9 +161,7 @@ class PromptDataModule(StepDataModule):
         if split not in self._prompts:
             found = prompts_of(self.source, split)
             kept = found if split == "train" else found[: self.evaluated]
-            if self.encoder.too_long != "truncate_prompt_left":
-                kept = self._short(kept)
-            self._prompts[split] = kept
+            self._prompts[split] = self._fitting(split, kept)
         return self._prompts[split]
 
     def sizes(self, prompts: Sequence[Prompt]) -> list[int]:
@@ -169,17 +169,25 @@ class PromptDataModule(StepDataModule):
         texts = render(self.tokenizer, prompts, add_generation_prompt=True)
         return [len(ids) for ids in self.tokenizer(texts, add_special_tokens=False, verbose=False).input_ids]
 
-    def _short(self, prompts: list[Prompt]) -> list[Prompt]:
+    def _fitting(self, split: str, prompts: list[Prompt]) -> list[Prompt]:
+        """Those that leave room for a response, or all if the others are to be cut; how many is said."""
         sizes = self.sizes(prompts)
         long = [size for size in sizes if size > self.room]
-        if long and self.encoder.too_long == "error":
+        if not long:
+            return prompts
+        if self.encoder.too_long == "error":
             raise UserError(
                 f"{len(long)} of {len(prompts)} prompts are longer than the {self.room} tokens that "
                 f"model.max_length={self.encoder.max_length} leaves beside a response, the longest "
                 f"{max(long)}: lower sampling.max_new_tokens, or use loader.too_long=truncate_prompt_left "
                 "or drop."
             )
-        self.dropped += len(long)
+        self.too_long += len(long)
+        cut = self.encoder.too_long == "truncate_prompt_left"
+        fate = "lose their beginning" if cut else "are left out"
+        log.info("%s: %d of %d prompts are too long and %s", split, len(long), len(prompts), fate)
+        if cut:
+            return prompts
         kept = [prompt for prompt, size in zip(prompts, sizes, strict=True) if size <= self.room]
         if not kept:
             raise UserError(
@@ -220,7 +228,7 @@ class PromptDataModule(StepDataModule):
             **self.source.report(),
             "fingerprint": self.source.fingerprint(),
             "prompts": {split: len(prompts) for split, prompts in self._prompts.items()},
-            "prompts_dropped": self.dropped,
+            "prompts_too_long": self.too_long,
         }
 
     def _step(self, turn: Any) -> PromptStep:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rlhf_rm.data.batch import Rows, TensorRecord
 from rlhf_rm.data.packing import Packing, Tokens, Tree, shared_prefix
+from rlhf_rm.functional.ppo import Moments, own_tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,16 @@ class Rollouts:
 
     def __len__(self) -> int:
         return len(self.response_tokens)
+
+    @property
+    def own(self) -> Tensor:
+        """Which of the tokens are a response's own, (N, T)."""
+        return own_tokens(self.length_N, self.old_NT.shape[1])
+
+    def whiten(self, advantage_NT: Tensor, spread: Moments) -> None:
+        """Take these advantages less their mean and over their deviation; both are of all ranks' tokens."""
+        whitened_NT = (advantage_NT - spread.mean) / max(spread.deviation, 1e-8)
+        self.advantage_NT = torch.where(self.own, whitened_NT, 0.0)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, as plain lists and tensors."""

@@ -18,20 +18,15 @@ from rlhf_rm.functional.ppo import (
     Moments,
     adapted_kl_weight,
     explained_variance,
-    generalised_advantages,
     moments,
-    own_tokens,
-    token_rewards,
 )
 from rlhf_rm.methods.ppo_settings import Limits, Shaping
-from rlhf_rm.methods.rollout import Answers, answer, look_back, measures, texts
+from rlhf_rm.methods.rollout import Answers, answer, look_back, measures, texts, value_tokens
 from rlhf_rm.methods.scorer import ResponseScorer
-from rlhf_rm.methods.step import OptimizerFactory, SchedulerFactory, StepModule
+from rlhf_rm.methods.step import TEXTS_SHOWN, OptimizerFactory, SchedulerFactory, StepModule
 from rlhf_rm.models.actor_critic import ActorCritic
 from rlhf_rm.models.generate import Generator, Response, Sampling
 from rlhf_rm.models.language import LanguageModel
-
-TEXTS_SHOWN = 4  # responses of each iteration that are kept to be read
 
 
 class PolicyModule(StepModule):
@@ -117,40 +112,18 @@ class PolicyModule(StepModule):
             )
         self.first = self.first or rewards
         self.seen = self.seen.merged(rewards)
-        self._value(rollouts, answers)
+        advantage_NT = value_tokens(rollouts, answers, self.shaping, self.seen, kl_weight=self.kl_weight)
+        spread = self._moments(advantage_NT[rollouts.own])
+        rollouts.whiten(advantage_NT, spread)
         self.rollouts = rollouts
         self._remember(answers, rollouts, entropy_NT, rewards)
-
-    def _value(self, rollouts: Rollouts, answers: Answers) -> None:
-        """Fill in advantages and returns."""
-        shaping, length_N = self.shaping, rollouts.length_N
-        score_N = rollouts.score_N.float()
-        if shaping.normalise:
-            score_N = (score_N - self.seen.mean) / max(self.seen.deviation, 1e-6)
-        if shaping.clip is not None:
-            score_N = score_N.clamp(-shaping.clip, shaping.clip)
-        score_N = score_N - shaping.missing_eos_penalty * (~answers.finished).float()
-        log_ratio_NT = rollouts.old_NT - rollouts.reference_NT
-        reward_NT = token_rewards(score_N, log_ratio_NT, length_N, kl_weight=self.kl_weight)
-        advantage_NT = generalised_advantages(
-            reward_NT,
-            rollouts.value_NT,
-            length_N,
-            discount=shaping.discount,
-            trace_decay=shaping.trace_decay,
-        )
-        own_NT = own_tokens(length_N, advantage_NT.shape[1])
-        rollouts.return_NT = advantage_NT + rollouts.value_NT
-        spread = self._moments(advantage_NT[own_NT])
-        whitened_NT = (advantage_NT - spread.mean) / max(spread.deviation, 1e-8)
-        rollouts.advantage_NT = torch.where(own_NT, whitened_NT, 0.0)
 
     def _remember(self, answers: Answers, rollouts: Rollouts, entropy_NT: Tensor, rewards: Moments) -> None:
         """Measure the iteration, adapt β, and stop where the run has gone wrong."""
         told = {
             name: self._moments(value).mean for name, value in measures(answers, rollouts, entropy_NT).items()
         }
-        own_NT = own_tokens(rollouts.length_N, rollouts.old_NT.shape[1])
+        own_NT = rollouts.own
         explained = explained_variance(rollouts.value_NT[own_NT], rollouts.return_NT[own_NT])
         self.history.append(
             {
@@ -171,22 +144,8 @@ class PolicyModule(StepModule):
                 horizon=self.shaping.kl_horizon,
                 responses=int(rewards.number),
             )
-        self._stop_if_lost(told["kl"], rewards)
-
-    def _stop_if_lost(self, kl: float, rewards: Moments) -> None:
         assert self.first is not None
-        why = None
-        if self.limits.kl is not None and kl > self.limits.kl:
-            limit = f"ppo.limits.kl={self.limits.kl}"
-            why = f"its responses are {kl:.1f} nats from the reference, more than {limit}"
-        floor = None
-        if self.limits.reward_drop is not None:
-            floor = self.first.mean - self.limits.reward_drop * self.first.deviation
-        if floor is not None and rewards.mean < floor:
-            why = (
-                f"the mean reward fell from {self.first.mean:.2f} to {rewards.mean:.2f}, more than "
-                f"ppo.limits.reward_drop={self.limits.reward_drop} deviations"
-            )
+        why = self.limits.why_lost(told["kl"], rewards, self.first)
         if why is not None:
             self.trainer.should_stop = True
             self.print(
@@ -243,7 +202,7 @@ class PolicyModule(StepModule):
                 self.evaluated[key] = self.evaluated.get(key, Moments()).merged(moments(value_N))
 
     def _log_evaluated(self, split: str) -> None:
-        names = list(self._names())
+        names = [f"{name}{suffix}" for suffix in ("", "_reference") for name in self.measures]
         found = {name: self._over_ranks(self.evaluated.get(name, Moments())) for name in names}
         self.evaluated = {name: spread for name, spread in found.items() if spread.number}
         for name, spread in self.evaluated.items():
@@ -251,9 +210,6 @@ class PolicyModule(StepModule):
         if split == "test":
             self.tested = dict(self.evaluated)
         self.evaluated = {}
-
-    def _names(self) -> list[str]:
-        return [f"{name}{suffix}" for suffix in ("", "_reference") for name in self.measures]
 
     def results(self) -> dict[str, Any]:
         """What ``metrics.json`` holds of the test: means over its prompts, with 95 % intervals."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rlhf_rm.data.batch import Step, TextBatch
 from rlhf_rm.data.prompts import PromptStep
 from rlhf_rm.data.rollouts import Rollouts, TokenBatch
+from rlhf_rm.errors import UserError
 from rlhf_rm.functional.ppo import divergence, policy_loss, value_loss
 from rlhf_rm.methods.policy import PolicyModule
 from rlhf_rm.methods.ppo_settings import Objective
@@ -45,6 +46,20 @@ class PPOModule(PolicyModule):
         parts = {"grad_norm": self.model.actor, "critic_grad_norm": self.model.critic}
         return {name: [p for p in part.parameters() if p.requires_grad] for name, part in parts.items()}
 
+    def on_fit_start(self) -> None:
+        """As in the base class; refuses dialogues beside without a weight, and a weight without dialogues.
+
+        Raises:
+            UserError: see above.
+        """
+        super().on_fit_start()
+        weight, texts = self.objective.text_weight, self._datamodule.texts
+        if (weight > 0) != (texts > 0):
+            raise UserError(
+                f"ppo.pretraining_dialogues={texts} and ppo.objective.text_weight={weight} go together: give "
+                "both, or leave both at 0."
+            )
+
     def training_step(self, step: PromptStep, batch_idx: int) -> None:
         """One optimiser step; at the beginning of an iteration the responses come first."""
         if step.begins or self.rollouts is None:
@@ -53,7 +68,7 @@ class PPOModule(PolicyModule):
         rollouts = self.rollouts
         batches = [batch.to(self.device) for batch in rollouts.batches(self.packing, step.part)]
         tokens = torch.tensor(float(sum(len(batch.label_L) for batch in batches)), device=self.device)
-        texts = list(step.texts) if self.objective.text_weight else []
+        texts = list(step.texts)
         labels = sum(int((text.label_RT >= 0).sum()) for text in texts)
         parts: dict[str, list[Tensor]] = {}
 
@@ -93,8 +108,8 @@ class PPOModule(PolicyModule):
 
     def _log_step(self, parts: Mapping[str, list[Tensor]], tokens: Tensor) -> None:
         """Means over the tokens of all ranks, and those of the iteration."""
-        sums = torch.stack([torch.stack(parts[name]).sum() for name in parts] + [tokens])
-        *means, _ = (self.sum_over_ranks(sums) / self.sum_over_ranks(tokens)).tolist()
+        sums = torch.stack([torch.stack(values).sum() for values in parts.values()])
+        means = (self.sum_over_ranks(sums) / self.sum_over_ranks(tokens)).tolist()
         for name, value in zip(parts, means, strict=True):
             self.log(f"train/{name}", value)
         for name, value in self.history[-1].items():

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+from rlhf_rm.errors import UserError
+from rlhf_rm.functional.ppo import Moments
+
 
 @dataclass(frozen=True)
 class Shaping:
@@ -15,6 +18,9 @@ class Shaping:
         clip: scores are kept within ± this, after normalising; None for no limit.
         missing_eos_penalty: taken from the score of a response that did not end.
         discount, trace_decay: γ and λ of the advantages.
+
+    Raises:
+        UserError: a target or horizon that is not above 0.
     """
 
     kl_weight: float
@@ -25,6 +31,13 @@ class Shaping:
     missing_eos_penalty: float
     discount: float
     trace_decay: float
+
+    def __post_init__(self) -> None:
+        if self.kl_horizon <= 0 or (self.kl_target is not None and self.kl_target <= 0):
+            raise UserError(
+                f"ppo.shaping.kl_target={self.kl_target} and ppo.shaping.kl_horizon={self.kl_horizon} must "
+                "be above 0; without a target kl_weight stays as it is: kl_target=null."
+            )
 
 
 @dataclass(frozen=True)
@@ -58,3 +71,19 @@ class Limits:
 
     kl: float | None
     reward_drop: float | None
+
+    def why_lost(self, kl: float, rewards: Moments, first: Moments) -> str | None:
+        """What is wrong with an iteration, as a clause; None if nothing is.
+
+        Args:
+            kl: its mean divergence of a response from the reference, in nats.
+            rewards, first: its rewards, and those of the first iteration.
+        """
+        if self.reward_drop is not None and rewards.mean < first.mean - self.reward_drop * first.deviation:
+            return (
+                f"the mean reward fell from {first.mean:.2f} to {rewards.mean:.2f}, more than "
+                f"ppo.limits.reward_drop={self.reward_drop} deviations"
+            )
+        if self.kl is not None and kl > self.kl:
+            return f"its responses are {kl:.1f} nats from the reference, more than ppo.limits.kl={self.kl}"
+        return None

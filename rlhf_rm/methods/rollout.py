@@ -15,7 +15,8 @@ from rlhf_rm.data.packing import Packing
 from rlhf_rm.data.prompts import Prompt
 from rlhf_rm.data.rollouts import Rollouts, TokenBatch
 from rlhf_rm.data.types import Message
-from rlhf_rm.functional.ppo import own_tokens
+from rlhf_rm.functional.ppo import Moments, generalised_advantages, token_rewards
+from rlhf_rm.methods.ppo_settings import Shaping
 from rlhf_rm.models.actor_critic import ActorCritic
 from rlhf_rm.models.generate import Generator, Response
 
@@ -133,6 +134,36 @@ def look_back(
     return rollouts, entropy_NT
 
 
+def value_tokens(
+    rollouts: Rollouts, answers: Answers, shaping: Shaping, seen: Moments, *, kl_weight: float
+) -> Tensor:
+    """Fill in the returns; the advantages, not yet whitened, (N, T).
+
+    Args:
+        rollouts: with the log-probabilities and values of their tokens.
+        answers: the same responses.
+        shaping: from scores to rewards.
+        seen: scores so far, these included.
+        kl_weight: β.
+    """
+    score_N = rollouts.score_N.float()
+    if shaping.normalise:
+        score_N = (score_N - seen.mean) / max(seen.deviation, 1e-6)
+    if shaping.clip is not None:
+        score_N = score_N.clamp(-shaping.clip, shaping.clip)
+    score_N = score_N - shaping.missing_eos_penalty * (~answers.finished).float()
+    log_ratio_NT = rollouts.old_NT - rollouts.reference_NT
+    advantage_NT = generalised_advantages(
+        token_rewards(score_N, log_ratio_NT, rollouts.length_N, kl_weight=kl_weight),
+        rollouts.value_NT,
+        rollouts.length_N,
+        discount=shaping.discount,
+        trace_decay=shaping.trace_decay,
+    )
+    rollouts.return_NT = advantage_NT + rollouts.value_NT
+    return advantage_NT
+
+
 def measures(answers: Answers, rollouts: Rollouts, entropy_NT: Tensor) -> dict[str, Tensor]:
     """What responses and their tokens were like, by name, (N,) or (L,) each; means of these are logged.
 
@@ -141,7 +172,7 @@ def measures(answers: Answers, rollouts: Rollouts, entropy_NT: Tensor) -> dict[s
         rollouts: what is known of them, returns included.
         entropy_NT: of the actor at each token.
     """
-    own_NT = own_tokens(rollouts.length_N, rollouts.old_NT.shape[1])
+    own_NT = rollouts.own
     return {
         **answers.measures(),
         "kl": (rollouts.old_NT - rollouts.reference_NT).sum(1),

@@ -8,11 +8,9 @@ import torch
 from torch import Tensor
 
 from rlhf_rm.data.batch import Step, TextBatch
-from rlhf_rm.methods.step import OptimizerFactory, SchedulerFactory, StepModule
+from rlhf_rm.methods.step import TEXTS_SHOWN, OptimizerFactory, SchedulerFactory, StepModule
 from rlhf_rm.models.generate import Generator, Sampling
 from rlhf_rm.models.language import LanguageModel
-
-TEXTS_SHOWN = 4  # prompts that are answered after each validation
 
 
 class SFTModule(StepModule):

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from rlhf_rm.data.batch import Step
 from rlhf_rm.errors import UserError
 
+TEXTS_SHOWN = 4  # responses that are kept to be read, each time some are drawn
 OptimizerFactory = Callable[..., Optimizer]
 SchedulerFactory = Callable[..., LRScheduler]
 

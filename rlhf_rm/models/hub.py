@@ -22,8 +22,8 @@ def local_copy(name: str) -> Path:
     Raises:
         UserError: there is no such model, or it cannot be fetched and is not in the cache.
     """
-    if (Path(name) / "export" / "config.json").is_file():
-        return Path(name) / "export"
+    if (own := export_of(name)) is not None:
+        return own
     if Path(name).is_dir():
         return Path(name)
     if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
@@ -64,6 +64,12 @@ def local_copy(name: str) -> Path:
         ) from None
     log.warning("The hub cannot be reached (%s): %s is taken from the cache.", why, name)
     return Path(found)
+
+
+def export_of(run: str) -> Path | None:
+    """The export of a run's directory; None if it has none, or is no run."""
+    directory = Path(run) / "export"
+    return directory if (directory / "config.json").is_file() else None
 
 
 def _first_line(error: Exception) -> str:

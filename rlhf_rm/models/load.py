@@ -17,7 +17,7 @@ from transformers import (
 from rlhf_rm.data.template import set_template
 from rlhf_rm.errors import UserError
 from rlhf_rm.models.attention import Attention
-from rlhf_rm.models.hub import local_copy, why_not_loaded
+from rlhf_rm.models.hub import export_of, local_copy, why_not_loaded
 from rlhf_rm.models.reward import RewardModel
 from rlhf_rm.models.tokenizer import ensure_pad_token, load_tokenizer
 
@@ -67,8 +67,8 @@ def find_model(run: str) -> str:
         UserError: the directory is no run, or its run has not finished.
     """
     path = Path(run)
-    if (path / "export" / "config.json").is_file():
-        return str(path / "export")
+    if (own := export_of(run)) is not None:
+        return str(own)
     if (path / "export" / "member_00").is_dir():
         raise UserError(
             f"{run} is an ensemble of whole models: name one of them, such as "

@@ -8,7 +8,7 @@ from rlhf_rm.callbacks.throughput import Throughput
 
 
 def shown(tiny, directory, terminal, line_seconds=0.0):
-    bar = TrainingProgress("training", "pairs", line_seconds)
+    bar = TrainingProgress("training", line_seconds)
     out = io.StringIO()
     bar.console = Console(file=out, force_terminal=terminal, width=160)
     tiny.fit(
@@ -49,7 +49,7 @@ def test_on_a_terminal_there_is_a_bar(tiny, tmp_path):
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_a_failure_gives_the_terminal_back(tiny, tmp_path, terminal):
-    bar = TrainingProgress("training", "pairs", 10)
+    bar = TrainingProgress("training", 10)
     bar.console = Console(file=io.StringIO(), force_terminal=terminal)
     trainer = tiny.make_trainer(tmp_path, max_steps=1)
     bar._total = lambda trainer: 1.0
@@ -60,7 +60,7 @@ def test_a_failure_gives_the_terminal_back(tiny, tmp_path, terminal):
 
 
 def test_other_ranks_are_silent(capsys):
-    bar = TrainingProgress("training", "pairs", 10)
+    bar = TrainingProgress("training", 10)
     bar.disable()
     bar.print("hello")
     assert capsys.readouterr().out == ""

@@ -86,6 +86,17 @@ def test_an_offline_run_has_the_configuration_charts_and_images(train, tmp_path)
     assert (run / "metrics.csv").is_file()
 
 
+def test_texts_are_a_table(train, tmp_path):
+    run = tmp_path / "run"
+    assert train("logger.offline=true", "method=sft", f"hydra.run.dir={run}").code == 0
+    (path,) = runs(run)
+    told = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    tables = sorted(path.parent.glob("files/media/table/train/responses*.table.json"))
+    assert len(tables) == len(told) > 0
+    rows = [[one["prompt"], one["response"]] for one in told[0]["texts"]]
+    assert rows in [json.loads(table.read_text())["data"] for table in tables]
+
+
 def test_a_resumed_run_keeps_its_id_and_a_sweep_is_a_group(train, tmp_path):
     run = tmp_path / "sweep" / "0"
     swept = train("-m", "logger.offline=true", f"hydra.sweep.dir={tmp_path / 'sweep'}", "seed=1")

@@ -68,7 +68,10 @@ def test_prompts_that_leave_no_room_are_dropped_or_refused(tiny):
     tight = SETTINGS | {"max_length": room + 30}
     data = PromptDataModule(source, tokenizer, **tight | {"too_long": "drop"})
     assert max(data.sizes(data.prompts("train"))) <= room
-    assert data.dropped > 0
+    assert data.report()["prompts_too_long"] == data.too_long
+    cut = PromptDataModule(source, tokenizer, **tight)
+    assert len(cut.prompts("train")) == len(data.prompts("train")) + data.too_long
+    assert cut.too_long == data.too_long > 0
     with pytest.raises(UserError, match=rf"are longer than the {room} tokens that model.max_length="):
         PromptDataModule(source, tokenizer, **tight | {"too_long": "error"}).prompts("train")
     shortest = SETTINGS | {"max_length": min(sizes) + 29, "too_long": "drop"}

@@ -12,6 +12,7 @@ import torch
 
 from rlhf_rm.callbacks.checkpoint import checkpoints
 from rlhf_rm.data.packing import Packing
+from rlhf_rm.data.sft import SFTDataModule
 from rlhf_rm.data.types import Message
 from rlhf_rm.errors import UserError
 from rlhf_rm.functional.ppo import Moments
@@ -257,8 +258,10 @@ def test_texts_beside_are_imitated(tiny_ppo, tokenizer, tmp_path):
     losses = {}
     for weight in (0.0, 5.0):
         module = tiny_ppo.make_module(tokenizer, lr=1e-2, objective={"text_weight": weight})
-        trainer, _, _ = tiny_ppo.fit(tmp_path / str(weight), module=module, data={"texts": 6}, max_steps=24)
-        texts = trainer.datamodule._demonstrations.step("train", range(20))
+        beside = {"texts": 6 if weight else 0}
+        trainer, _, _ = tiny_ppo.fit(tmp_path / str(weight), module=module, data=beside, max_steps=24)
+        settings = tiny_ppo.SFT_LOADING
+        texts = SFTDataModule(trainer.datamodule.source, tokenizer, **settings).step("train", range(20))
         with torch.no_grad():
             losses[weight] = float(torch.cat([module.model.actor(text) for text in texts]).mean())
     assert losses[5.0] < losses[0.0] - 0.5

@@ -3,7 +3,7 @@ from functools import partial
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
 from rlhf_rm.data.sft import SFTDataModule
 from rlhf_rm.methods.schedules import warmup_constant
@@ -18,16 +18,7 @@ def run(tiny, tmp_path):
     def make(layout="packed", row_tokens=150, micro_tokens=300, lr=1e-2, **trainer):
         tokenizer = tiny.make_tokenizer()
         torch.manual_seed(0)
-        config = AutoConfig.for_model(
-            "llama",
-            hidden_size=16,
-            intermediate_size=24,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            vocab_size=len(tokenizer),
-            pad_token_id=0,
-            eos_token_id=1,
-        )
+        config = tiny.make_config(tokenizer)
         model = LanguageModel(
             AutoModelForCausalLM.from_config(config, attn_implementation="sdpa"), SDPAAttention()
         )
