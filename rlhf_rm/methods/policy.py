@@ -155,9 +155,8 @@ class PolicyModule(StepModule):
 
     def _answer(self, policy: LanguageModel, prompts: list[Any], k: int, seed: int) -> Answers:
         datamodule = self._datamodule
-        network: Any = policy.network
         generator = Generator(
-            network,
+            policy.network,
             datamodule.tokenizer,
             self.sampling,
             max_length=datamodule.encoder.max_length,

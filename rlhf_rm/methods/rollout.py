@@ -86,11 +86,7 @@ def answer(
         source: of the prompts; gold is taken if it is a :class:`GoldSource`.
     """
     began = time.perf_counter()
-    network: Any = generator.network
-    was_training = network.training
-    network.eval()
     found = generator.responses(prompts, k, seed=seed)
-    network.train(was_training)
     asked = [prompt for prompt in prompts for _ in range(k)]
     responses = [one for some in found for one in some]
     dialogues = [(prompt, one.text) for prompt, one in zip(asked, responses, strict=True)]

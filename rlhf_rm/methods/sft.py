@@ -54,10 +54,8 @@ class SFTModule(StepModule):
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         prompts = datamodule.prompts("validation", TEXTS_SHOWN)
         longest = datamodule.encoder.max_length
-        network: Any = self.model.network
-        was_training = network.training
         generator = Generator(
-            network.eval(),
+            self.model.network,
             datamodule.tokenizer,
             # However short the dialogues are, half of their room is left to the prompt.
             replace(self.sampling, max_new_tokens=min(self.sampling.max_new_tokens, longest // 2)),
@@ -65,7 +63,6 @@ class SFTModule(StepModule):
             batch_tokens=TEXTS_SHOWN * longest,
         )
         found = generator.responses(prompts, 1, seed=0)
-        network.train(was_training)
         texts = [
             {"prompt": prompt[-1].content, "response": some[0].text}
             for prompt, some in zip(prompts, found, strict=True)

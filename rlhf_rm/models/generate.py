@@ -69,7 +69,7 @@ class Generator:
     """Samples responses with `transformers`' own generation and its cache of keys and values.
 
     Args:
-        network: a causal language model, in evaluation mode.
+        network: a causal language model; it generates in evaluation mode, and is then left as it was.
         tokenizer: with its chat template.
         sampling: how tokens are drawn.
         max_length: longest sequence in tokens; a prompt that leaves no room loses its beginning.
@@ -121,6 +121,8 @@ class Generator:
         ids = self._encode(prompts)
         lead = self._lead(prompts[0]) if prompts else ""
         found: dict[int, list[Response]] = {}
+        was_training = self.network.training
+        self.network.eval()
         with torch.random.fork_rng(devices=self._devices()):
             torch.manual_seed(seed)
             for batch in self._batches([len(one) for one in ids], k):
@@ -128,6 +130,7 @@ class Generator:
                 for i, new_KT in zip(batch, new_RKT, strict=True):
                     found[i] = [self._response(ids[i], one_T.tolist(), lead) for one_T in new_KT]
                 advance(len(batch))
+        self.network.train(was_training)
         return [found[i] for i in range(len(prompts))]
 
     def _devices(self) -> list[torch.device]:

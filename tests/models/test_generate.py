@@ -149,5 +149,7 @@ def test_reading_a_prompt_once_for_its_k_responses_changes_nothing(make, network
     generator = Generator(network, tokenizer, DRAWN, max_length=200, batch_tokens=999)
     once = generator.responses(PROMPTS, 3, seed=4)
     generator._read = lambda *prompts: None
+    network.train()
     assert once == generator.responses(PROMPTS, 3, seed=4)
     assert len({one.ids for one in once[0]}) > 1
+    assert network.training
