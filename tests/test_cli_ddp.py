@@ -11,12 +11,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.mark.parametrize("entry", [["train.py"], ["-m", "rlhf_rm.cli", "train"]], ids=["train.py", "rlhf-rm"])
-def test_a_sweep_of_two_jobs_of_two_ranks_each(entry, small, cache, tmp_path):
-    command = [sys.executable, *entry, "-m", "seed=1,2", "strategy=ddp", "trainer.devices=2"]
-    command += ["trainer.fast_dev_run=true", *small, f"hydra.sweep.dir={tmp_path}"]
-    ended = subprocess.run(
-        command,
+def run(arguments, cache):
+    return subprocess.run(
+        [sys.executable, *arguments],
         cwd=ROOT,
         env=os.environ | {"RLHF_RM_CACHE": cache, "OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -24,6 +21,13 @@ def test_a_sweep_of_two_jobs_of_two_ranks_each(entry, small, cache, tmp_path):
         check=False,
         timeout=400,
     )
+
+
+@pytest.mark.parametrize("entry", [["train.py"], ["-m", "rlhf_rm.cli", "train"]], ids=["train.py", "rlhf-rm"])
+def test_a_sweep_of_two_jobs_of_two_ranks_each(entry, small, cache, tmp_path):
+    command = [*entry, "-m", "seed=1,2", "strategy=ddp", "trainer.devices=2"]
+    command += ["trainer.fast_dev_run=true", *small, f"hydra.sweep.dir={tmp_path}"]
+    ended = run(command, cache)
     assert ended.returncode == 0, ended.stderr
     jobs = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
     assert jobs == ["0", "1"]
@@ -32,3 +36,11 @@ def test_a_sweep_of_two_jobs_of_two_ranks_each(entry, small, cache, tmp_path):
         assert (metrics["ranks"], metrics["steps"]) == (2, 1)
         assert f"seed: {int(job) + 1}" in (tmp_path / job / "config.yaml").read_text()
     assert ended.stdout.count("Run directory") == 2
+
+
+def test_both_ranks_of_a_policy_have_the_reward_model_that_the_world_makes(small, cache, tmp_path):
+    command = ["train.py", "method=ppo", "sampling.max_new_tokens=8", "strategy=ddp", "trainer.devices=2"]
+    ended = run([*command, *small, f"hydra.run.dir={tmp_path}/run"], cache)
+    assert ended.returncode == 0, ended.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert (metrics["ranks"], "gold" in metrics["sets"]["test"]) == (2, True)

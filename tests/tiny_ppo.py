@@ -23,6 +23,7 @@ from rlhf_rm.models.attention import SDPAAttention
 from rlhf_rm.models.generate import Sampling
 from rlhf_rm.models.language import LanguageModel
 from rlhf_rm.models.load import LoadedReward
+from rlhf_rm.models.transformers_engine import TransformersEngine
 
 LOADING = {
     "layout": "shared",
@@ -110,7 +111,7 @@ def make_module(
         1.0,
         sampling=Sampling(max_new_tokens, temperature, 1.0, 1.0),
         k=k,
-        batch_tokens=512,
+        engine=TransformersEngine(512),
         shaping=Shaping(**SHAPING | (shaping or {})),
         objective=Objective(**OBJECTIVE | (objective or {})),
         limits=Limits(**{"kl": None, "reward_drop": None} | (limits or {})),

@@ -64,6 +64,8 @@ def build_run(cfg: DictConfig) -> Run:
             callbacks=lambda: [instantiate(one) for one in cfg.ppo.reward_model.callbacks.values()],
         )
         cfg.ppo.reward = str(made)
+        # A rank that Lightning started reads a configuration in which these do not follow any more.
+        cfg.method.network.reward = cfg.method.module.scorer.reward = cfg.ppo.reward
     network = instantiate(cfg.method.network)(spec, tokenizer, attention, start)
     datamodule = instantiate(cfg.method.datamodule)(
         source,

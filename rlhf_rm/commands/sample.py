@@ -6,6 +6,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from rlhf_rm.data.types import PreferenceSource
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import write_text
 from rlhf_rm.methods.scoring import response_rewards
-from rlhf_rm.models.generate import Generator, Response, Sampling
+from rlhf_rm.models.generate import Engine, Generator, Response, Sampling
 from rlhf_rm.models.load import load_policy, load_reward_model
 
 log = logging.getLogger(__name__)
@@ -50,15 +51,14 @@ def run(cfg: DictConfig) -> None:
     )
     source: PreferenceSource = instantiate(data_config(cfg, cfg.run))
     prompts = prompts_of(source, cfg.set)[: cfg.limit]
-    generator = Generator(
-        policy.network,
-        policy.tokenizer,
-        sampling,
-        max_length=min(cfg.max_length or policy.max_length, policy.max_length),
-        batch_tokens=cfg.batch_tokens,
-    )
-    began = time.perf_counter()
-    with Progress(transient=True, disable=not sys.stdout.isatty()) as bar:
+    engine: Engine
+    with (
+        closing(instantiate(cfg.engine)) as engine,
+        Progress(transient=True, disable=not sys.stdout.isatty()) as bar,
+    ):
+        longest = min(cfg.max_length or policy.max_length, policy.max_length)
+        generator = Generator(policy.network, policy.tokenizer, sampling, engine, max_length=longest)
+        began = time.perf_counter()
         task = bar.add_task("sampling", total=len(prompts))
         found = generator.responses(prompts, cfg.k, seed=cfg.seed, advance=lambda n: bar.advance(task, n))
     seconds = time.perf_counter() - began

@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +63,14 @@ def run(cfg: DictConfig) -> float | None:
             _say_where(run_dir, checkpoint)
         with closing_loggers(trainer, OmegaConf.to_container(cfg, resolve=True)):
             parts = build_run(cfg)
-            fit(trainer, parts, checkpoint)
-            best = any(isinstance(callback, BestCheckpoint) for callback in _callbacks(trainer))
-            if best or parts.module.validated_step != trainer.global_step:
-                trainer.validate(parts.module, datamodule=parts.datamodule, verbose=False)
-            measured = _measured(trainer)
-            trainer.test(parts.module, datamodule=parts.datamodule, verbose=False)
-            measured |= _measured(trainer)
+            with closing(parts.module):
+                fit(trainer, parts, checkpoint)
+                best = any(isinstance(callback, BestCheckpoint) for callback in _callbacks(trainer))
+                if best or parts.module.validated_step != trainer.global_step:
+                    trainer.validate(parts.module, datamodule=parts.datamodule, verbose=False)
+                measured = _measured(trainer)
+                trainer.test(parts.module, datamodule=parts.datamodule, verbose=False)
+                measured |= _measured(trainer)
             if trainer.is_global_zero:
                 _finish(cfg, trainer, parts, measured, run_dir, started)
             return _optimized(cfg.optimized_metric, measured)

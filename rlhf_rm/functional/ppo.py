@@ -125,12 +125,6 @@ def divergence(new_L: Tensor, old_L: Tensor) -> Tensor:
     return log_ratio_L.exp() - 1 - log_ratio_L
 
 
-def explained_variance(value_L: Tensor, return_L: Tensor) -> Tensor:
-    """1 − Var(return − value) / Var(return): 1 where the critic knows all, 0 or less where nothing."""
-    spread = return_L.var(correction=0)
-    return 1 - (return_L - value_L).var(correction=0) / spread.clamp(min=torch.finfo(spread.dtype).tiny)
-
-
 def adapted_kl_weight(weight: float, kl: float, *, target: float, horizon: float, responses: int) -> float:
     """β for the next iteration: larger where the divergence is above its target, smaller below.
 
@@ -167,9 +161,14 @@ class Moments(NamedTuple):
         )
 
     @property
+    def variance(self) -> float:
+        """Of the population; 0 without numbers."""
+        return self.squares / self.number if self.number else 0.0
+
+    @property
     def deviation(self) -> float:
         """Population standard deviation; 0 without numbers."""
-        return math.sqrt(self.squares / self.number) if self.number else 0.0
+        return math.sqrt(self.variance)
 
 
 def moments(value_N: Tensor) -> Moments:
@@ -178,3 +177,13 @@ def moments(value_N: Tensor) -> Moments:
         return Moments()
     mean = value_N.double().mean()
     return Moments(len(value_N), float(mean), float(((value_N.double() - mean) ** 2).sum()))
+
+
+def explained_variance(left: Moments, returns: Moments) -> float:
+    """1 − Var(return − value) / Var(return): 1 where the critic knows all, 0 or less where nothing.
+
+    Args:
+        left: moments of the returns less the values.
+        returns: moments of the returns; where they do not vary there is nothing to explain, and 0 is given.
+    """
+    return 1 - left.variance / returns.variance if returns.variance > 0 else 0.0

@@ -25,7 +25,7 @@ from rlhf_rm.methods.rollout import Answers, answer, look_back, measures, texts,
 from rlhf_rm.methods.scorer import ResponseScorer
 from rlhf_rm.methods.step import TEXTS_SHOWN, OptimizerFactory, SchedulerFactory, StepModule
 from rlhf_rm.models.actor_critic import ActorCritic
-from rlhf_rm.models.generate import Generator, Response, Sampling
+from rlhf_rm.models.generate import Engine, Generator, Response, Sampling
 from rlhf_rm.models.language import LanguageModel
 
 
@@ -43,7 +43,7 @@ class PolicyModule(StepModule):
         sampling: how responses are drawn. Training takes their probabilities at the same temperature, but
             knows of neither ``top_p`` nor ``repetition_penalty``.
         k: responses to each prompt.
-        batch_tokens: tokens that are generated at once.
+        engine: draws them.
         shaping, limits: see there.
 
     Attributes:
@@ -66,7 +66,7 @@ class PolicyModule(StepModule):
         *,
         sampling: Sampling,
         k: int,
-        batch_tokens: int,
+        engine: Engine,
         shaping: Shaping,
         limits: Limits,
     ) -> None:
@@ -76,7 +76,7 @@ class PolicyModule(StepModule):
         if k < 1:
             raise UserError(f"ppo.k={k} responses to each prompt are too few: at least 1.")
         self.model, self.scorer, self.sampling = model, scorer, sampling
-        self.k, self.batch_tokens = k, batch_tokens
+        self.k, self.engine = k, engine
         self.shaping, self.limits = shaping, limits
         self.kl_weight = shaping.kl_weight
         self.seen = Moments()
@@ -85,6 +85,10 @@ class PolicyModule(StepModule):
         self.evaluated: dict[str, Moments] = {}
         self.tested: dict[str, Moments] = {}
         self.spoken: dict[str, list[tuple[Prompt, Response]]] = {}
+
+    def close(self) -> None:
+        """Close the engine."""
+        self.engine.close()
 
     def on_fit_start(self) -> None:
         """Say where sampling and training differ."""
@@ -123,15 +127,15 @@ class PolicyModule(StepModule):
         told = {
             name: self._moments(value).mean for name, value in measures(answers, rollouts, entropy_NT).items()
         }
-        own_NT = rollouts.own
-        explained = explained_variance(rollouts.value_NT[own_NT], rollouts.return_NT[own_NT])
+        return_L = rollouts.return_NT[rollouts.own]
+        left = self._moments(return_L - rollouts.value_NT[rollouts.own])
         self.history.append(
             {
                 "step": self.global_step,
                 **{name: value for name, value in told.items() if name != "surprise"},
                 "perplexity": math.exp(min(told["surprise"], 700.0)),
                 "kl_weight": self.kl_weight,
-                "explained_variance": float(explained),
+                "explained_variance": explained_variance(left, self._moments(return_L)),
                 "rollouts_per_second": self.trainer.world_size * len(rollouts) / answers.seconds,
                 "texts": texts(answers, rollouts, TEXTS_SHOWN),
             }
@@ -159,8 +163,8 @@ class PolicyModule(StepModule):
             policy.network,
             datamodule.tokenizer,
             self.sampling,
+            self.engine,
             max_length=datamodule.encoder.max_length,
-            batch_tokens=self.batch_tokens,
         )
         return answer(generator, self.scorer, prompts, k, seed=seed, source=datamodule.source)
 
@@ -185,7 +189,9 @@ class PolicyModule(StepModule):
     def on_test_epoch_end(self) -> None:
         """Log the means, and gather what was said."""
         self._log_evaluated("test")
-        self.spoken = {name: self._of_all_ranks(said) for name, said in self.spoken.items()}
+        # A rank for which no prompt was left takes part as well.
+        names = ("samples", "samples_reference")
+        self.spoken = {name: self._of_all_ranks(self.spoken.get(name, [])) for name in names}
 
     def _evaluate(self, split: str, step: PromptStep, policies: Mapping[str, LanguageModel]) -> None:
         prompts = self._datamodule.prompts(split)
@@ -273,10 +279,7 @@ class PolicyModule(StepModule):
         return [one for some in everyone for one in some]
 
     def _over_ranks(self, own: Moments) -> Moments:
-        if self.trainer.world_size == 1:
-            return own
-        gathered: Any = self.all_gather(torch.tensor(own, dtype=torch.float64, device=self.device))
         total = Moments()
-        for one in gathered.tolist():
-            total = total.merged(Moments(*one))
+        for one in self._of_all_ranks([own]):
+            total = total.merged(one)
         return total

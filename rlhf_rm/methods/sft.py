@@ -11,6 +11,7 @@ from rlhf_rm.data.batch import Step, TextBatch
 from rlhf_rm.methods.step import TEXTS_SHOWN, OptimizerFactory, SchedulerFactory, StepModule
 from rlhf_rm.models.generate import Generator, Sampling
 from rlhf_rm.models.language import LanguageModel
+from rlhf_rm.models.transformers_engine import TransformersEngine
 
 
 class SFTModule(StepModule):
@@ -59,8 +60,8 @@ class SFTModule(StepModule):
             datamodule.tokenizer,
             # However short the dialogues are, half of their room is left to the prompt.
             replace(self.sampling, max_new_tokens=min(self.sampling.max_new_tokens, longest // 2)),
+            TransformersEngine(TEXTS_SHOWN * longest),
             max_length=longest,
-            batch_tokens=TEXTS_SHOWN * longest,
         )
         found = generator.responses(prompts, 1, seed=0)
         texts = [

@@ -85,6 +85,9 @@ class StepModule(L.LightningModule, ABC):
             )
         return loaded
 
+    def close(self) -> None:
+        """Give back what the module holds beside its weights; called when a run is over, however it ended."""
+
     def on_validation_end(self) -> None:
         """Remember after which step it was."""
         self.validated_step = self.global_step

@@ -1,16 +1,12 @@
-"""Responses sampled from a language model.
+"""Responses sampled from a language model."""
 
-Shape legend: R prompts of one forward pass, K responses of each, T tokens.
-"""
-
-import inspect
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
-from transformers import Cache, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_rm.data.template import is_encoder, render
 from rlhf_rm.data.types import Message
@@ -65,15 +61,58 @@ class Response:
     prompt_ids: tuple[int, ...]
 
 
+class Engine(Protocol):
+    """Draws the tokens of responses."""
+
+    def draw(
+        self,
+        network: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        k: int,
+        sampling: Sampling,
+        *,
+        eos: int,
+        max_length: int,
+        seed: int,
+        advance: Callable[[int], Any],
+    ) -> list[list[list[int]]]:
+        """New tokens of ``k`` responses to each prompt, up to and with EOS; what follows it is not read.
+
+        The same for the same seed, network and prompts. The process's own state of randomness, and the
+        network, are left as they were.
+
+        Args:
+            network: a causal language model.
+            prompts: tokens of each.
+            k: responses to each; with temperature 0 they are all the same.
+            sampling: how tokens are drawn.
+            eos: ends a response.
+            max_length: no prompt with its response has more tokens.
+            seed: of the draws.
+            advance: called with the number of prompts done since the last call.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what it holds."""
+        ...
+
+
+def own_randomness(network: PreTrainedModel) -> AbstractContextManager[None]:
+    """What is drawn within leaves the process's state of randomness as it was."""
+    on_gpu = network.device.type == "cuda"
+    return torch.random.fork_rng(devices=[network.device] if on_gpu else [])
+
+
 class Generator:
-    """Samples responses with `transformers`' own generation and its cache of keys and values.
+    """Responses to prompts: renders them, lets an engine draw the tokens, and reads those.
 
     Args:
-        network: a causal language model; it generates in evaluation mode, and is then left as it was.
+        network: a causal language model.
         tokenizer: with its chat template.
         sampling: how tokens are drawn.
+        engine: what draws them.
         max_length: longest sequence in tokens; a prompt that leaves no room loses its beginning.
-        batch_tokens: tokens that are generated at once, padding and prompts included; at least one prompt.
 
     Raises:
         UserError: the model has no EOS, or there is no room for a prompt.
@@ -84,9 +123,9 @@ class Generator:
         network: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         sampling: Sampling,
+        engine: Engine,
         *,
         max_length: int,
-        batch_tokens: int,
     ) -> None:
         if tokenizer.eos_token_id is None or is_encoder(tokenizer):
             raise UserError(
@@ -98,8 +137,8 @@ class Generator:
                 f"sampling.max_new_tokens={sampling.max_new_tokens} leaves no room for a prompt: the model "
                 f"takes {max_length} tokens."
             )
-        self.network: Any = network
-        self.tokenizer, self.sampling, self.batch_tokens = tokenizer, sampling, batch_tokens
+        self.network, self.tokenizer = network, tokenizer
+        self.sampling, self.engine, self.max_length = sampling, engine, max_length
         self.cut = 0  # prompts that lost their beginning so far
 
     def responses(
@@ -110,7 +149,7 @@ class Generator:
         seed: int,
         advance: Callable[[int], Any] = lambda prompts: None,
     ) -> list[list[Response]]:
-        """``k`` responses to each prompt, the same for the same seed and batches.
+        """``k`` responses to each prompt, the same for the same seed and engine.
 
         Args:
             prompts: messages up to the response.
@@ -118,23 +157,24 @@ class Generator:
             seed: of the draws; the process's own state of randomness is left as it was.
             advance: called with the number of prompts done, for a progress bar.
         """
+        if not prompts:
+            return []
         ids = self._encode(prompts)
-        lead = self._lead(prompts[0]) if prompts else ""
-        found: dict[int, list[Response]] = {}
-        was_training = self.network.training
-        self.network.eval()
-        with torch.random.fork_rng(devices=self._devices()):
-            torch.manual_seed(seed)
-            for batch in self._batches([len(one) for one in ids], k):
-                new_RKT = self._generate([ids[i] for i in batch], k)
-                for i, new_KT in zip(batch, new_RKT, strict=True):
-                    found[i] = [self._response(ids[i], one_T.tolist(), lead) for one_T in new_KT]
-                advance(len(batch))
-        self.network.train(was_training)
-        return [found[i] for i in range(len(prompts))]
-
-    def _devices(self) -> list[torch.device]:
-        return [self.network.device] if self.network.device.type == "cuda" else []
+        lead = self._lead(prompts[0])
+        eos: Any = self.tokenizer.eos_token_id
+        found = self.engine.draw(
+            self.network,
+            ids,
+            k,
+            self.sampling,
+            eos=eos,
+            max_length=self.max_length,
+            seed=seed,
+            advance=advance,
+        )
+        return [
+            [self._response(one, new, lead) for new in some] for one, some in zip(ids, found, strict=True)
+        ]
 
     def _encode(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         texts = render(self.tokenizer, prompts, add_generation_prompt=True)
@@ -155,68 +195,6 @@ class Generator:
         answered = render(self.tokenizer, [[*prompt, Message("assistant", "x")]])[0]
         rest = answered[len(asked) :] if answered.startswith(asked) else "x"
         return rest[: rest.index("x")]
-
-    def _batches(self, lengths: Sequence[int], k: int) -> list[list[int]]:
-        """Prompts of like length together, the longest first, so that memory shows its worst at once."""
-        batches: list[list[int]] = []
-        for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-            if batches:
-                longest = lengths[batches[-1][0]] + self.sampling.max_new_tokens
-                if (len(batches[-1]) + 1) * k * longest <= self.batch_tokens:
-                    batches[-1].append(i)
-                    continue
-            batches.append([i])
-        return batches
-
-    @torch.inference_mode()
-    def _generate(self, prompts: Sequence[Sequence[int]], k: int) -> Tensor:
-        """New tokens of each response, (R, K, T), filled up with EOS."""
-        eos = self.tokenizer.eos_token_id
-        width = max(len(ids) for ids in prompts)
-        shape = (len(prompts), width)
-        ids_RT = torch.full(shape, eos, dtype=torch.long)
-        mask_RT = torch.zeros(shape, dtype=torch.long)
-        for row, ids in enumerate(prompts):
-            ids_RT[row, width - len(ids) :] = torch.tensor(ids)
-            mask_RT[row, width - len(ids) :] = 1
-        settings = self.sampling
-        drawn = settings.temperature > 0
-        how: dict[str, Any] = {}
-        if drawn:
-            how = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
-        ids_RT, mask_RT = ids_RT.to(self.network.device), mask_RT.to(self.network.device)
-        if drawn and k > 1:
-            how["past_key_values"] = self._read(ids_RT, mask_RT, k)
-            ids_RT, mask_RT = (one.repeat_interleave(k, 0) for one in (ids_RT, mask_RT))
-        out = self.network.generate(
-            input_ids=ids_RT,
-            attention_mask=mask_RT,
-            max_new_tokens=settings.max_new_tokens,
-            do_sample=drawn,
-            repetition_penalty=settings.repetition_penalty,
-            eos_token_id=eos,
-            pad_token_id=eos,
-            **how,
-        )
-        new = out[:, width:].cpu().view(len(prompts), -1, out.shape[1] - width)
-        return new if drawn else new.expand(-1, k, -1)
-
-    def _read(self, ids_RT: Tensor, mask_RT: Tensor, k: int) -> Cache | None:
-        """Keys and values of prompts but their last tokens, read once and then there ``k`` times each.
-
-        None where there is nothing to read, or the model keeps something else than keys and values:
-        generation then reads each prompt as often as it is answered.
-        """
-        if ids_RT.shape[1] < 2:
-            return None
-        given = {"input_ids": ids_RT[:, :-1], "attention_mask": mask_RT[:, :-1]}
-        if "position_ids" in inspect.signature(self.network.base_model.forward).parameters:
-            given["position_ids"] = (mask_RT.cumsum(1) - 1).clamp(min=0)[:, :-1]
-        cache = self.network.base_model(**given, use_cache=True).past_key_values
-        if type(cache) is not DynamicCache:
-            return None
-        cache.batch_repeat_interleave(k)
-        return cache
 
     def _response(self, prompt: list[int], ids: list[int], lead: str) -> Response:
         eos = self.tokenizer.eos_token_id

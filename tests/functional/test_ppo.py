@@ -131,9 +131,10 @@ def test_the_kl_weight_follows_its_target_by_a_fifth_at_most():
 
 def test_explained_variance_is_one_for_a_critic_that_knows_and_none_for_a_constant():
     returns = torch.tensor([1.0, 2.0, 4.0])
-    assert explained_variance(returns, returns) == 1
-    assert explained_variance(torch.zeros(3), returns).item() == pytest.approx(0)
-    assert torch.isfinite(explained_variance(torch.zeros(3), torch.ones(3)))
+    assert explained_variance(moments(returns - returns), moments(returns)) == 1
+    assert explained_variance(moments(returns - 3.0), moments(returns)) == pytest.approx(0)
+    assert explained_variance(moments(returns * 2), moments(returns)) == pytest.approx(-3)
+    assert explained_variance(moments(torch.zeros(3)), moments(torch.ones(3))) == 0
 
 
 def test_own_tokens():

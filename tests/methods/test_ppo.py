@@ -19,6 +19,7 @@ from rlhf_rm.functional.ppo import Moments
 from rlhf_rm.methods.rollout import answer, look_back
 from rlhf_rm.models.actor_critic import ActorCritic
 from rlhf_rm.models.generate import Generator, Sampling
+from rlhf_rm.models.transformers_engine import TransformersEngine
 
 ROOT = Path(__file__).parents[2]
 PROMPTS = [(Message("user", text),) for text in ("red one", "green blue two three maybe", "no", "yes yes")]
@@ -40,7 +41,7 @@ def tokenizer(tiny_ppo):
 
 def answers_of(tiny_ppo, tokenizer, policy, k=3, temperature=0.7):
     generator = Generator(
-        policy.network, tokenizer, Sampling(8, temperature, 1.0, 1.0), max_length=120, batch_tokens=512
+        policy.network, tokenizer, Sampling(8, temperature, 1.0, 1.0), TransformersEngine(512), max_length=120
     )
     return answer(generator, tiny_ppo.make_scorer(tokenizer), PROMPTS, k, seed=1, source=None)
 

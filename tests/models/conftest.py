@@ -6,6 +6,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from rlhf_rm.models.attention import EagerAttention, SDPAAttention
 from rlhf_rm.models.reward import RewardModel
+from tests.tiny_policy import tiny_policy, tiny_tokenizer
 
 DECODER = {
     "hidden_size": 32,
@@ -61,3 +62,13 @@ def make_model():
         return RewardModel(network, attention).eval()
 
     return make
+
+
+@pytest.fixture
+def tokenizer():
+    return tiny_tokenizer()
+
+
+@pytest.fixture
+def network(tokenizer):
+    return tiny_policy(tokenizer)

@@ -1,0 +1,146 @@
+"""Sampling with vLLM, in the process and on the device of the policy."""
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from textwrap import shorten
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from rlhf_rm.errors import UserError
+from rlhf_rm.models.adapter import merged_state
+from rlhf_rm.models.generate import Sampling, own_randomness
+
+
+@dataclass
+class VllmEngine:
+    """Samples with vLLM's paged attention and continuous batching; see :class:`Engine`.
+
+    vLLM keeps a copy of the policy beside the one that is trained, on the same device: made when the first
+    responses are drawn, and given the policy's weights (adapters merged) before each draw. Of several ranks
+    each has its own and draws for its own prompts.
+
+    Args:
+        memory_fraction: of the device's memory that vLLM may have for weights and its cache of keys and
+            values, from 0 to 1.
+        dtype: of that copy, such as ``bfloat16``; None takes that of the policy's weights.
+        eager: run without CUDA graphs, which cost a minute at the start and memory, and make draws faster.
+    """
+
+    memory_fraction: float
+    dtype: str | None
+    eager: bool
+    _llm: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.memory_fraction <= 1:
+            raise UserError(f"engine.memory_fraction={self.memory_fraction} must be above 0 and at most 1.")
+
+    def draw(
+        self,
+        network: PreTrainedModel,
+        prompts: Sequence[Sequence[int]],
+        k: int,
+        sampling: Sampling,
+        *,
+        eos: int,
+        max_length: int,
+        seed: int,
+        advance: Callable[[int], Any],
+    ) -> list[list[list[int]]]:
+        """See :class:`Engine`.
+
+        Raises:
+            UserError: vLLM is not installed, does not know the model, or refuses the sampling settings.
+        """
+        drawn = sampling.temperature > 0
+        with own_randomness(network):
+            if self._llm is None:
+                self._llm = self._open(network, max_length)
+            weights = iter(merged_state(network).items())
+            self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+            self._llm.reset_prefix_cache()
+            found = self._llm.generate(
+                [{"prompt_token_ids": list(ids)} for ids in prompts],
+                _settings(sampling, len(prompts), k if drawn else 1, eos, seed),
+                use_tqdm=False,
+            )
+        advance(len(prompts))
+        responses = [[list(one.token_ids) for one in some.outputs] for some in found]
+        return responses if drawn else [some * k for some in responses]
+
+    def close(self) -> None:
+        """Give vLLM's memory back, and end the process group that it may have opened."""
+        if self._llm is not None:
+            self._llm.llm_engine.engine_core.shutdown()
+            self._llm = None
+
+    def _open(self, network: PreTrainedModel, max_length: int) -> Any:
+        # In this process, so that weights need not be sent to another; vLLM reads this when it starts.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        # It would warn before each draw of buffers for which no weights came.
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        try:
+            from vllm import LLM
+        except ImportError as error:
+            raise UserError(
+                f"engine=vllm needs vLLM, which cannot be imported ({error}): pip install vllm, or use "
+                "engine=transformers."
+            ) from error
+        ranks: dict[str, Any] = {}
+        if torch.distributed.is_initialized():
+            os.environ["RANK"] = str(torch.distributed.get_rank())
+            ranks = {"distributed_executor_backend": "external_launcher"}
+        with tempfile.TemporaryDirectory() as directory:
+            network.config.save_pretrained(directory)
+            try:
+                return LLM(
+                    model=directory,
+                    skip_tokenizer_init=True,
+                    # The weights come before each draw.
+                    load_format="dummy",
+                    dtype=self.dtype or str(network.dtype).removeprefix("torch."),
+                    gpu_memory_utilization=self.memory_fraction,
+                    enforce_eager=self.eager,
+                    max_model_len=max_length,
+                    disable_log_stats=True,
+                    **ranks,
+                )
+            except (ValueError, NotImplementedError) as error:
+                # It goes on to list all that it knows.
+                why = shorten(str(error), 200)
+                raise UserError(
+                    f"vLLM cannot run this model ({network.config.model_type}): {why} Use "
+                    "engine=transformers."
+                ) from error
+
+
+def _settings(sampling: Sampling, prompts: int, k: int, eos: int, seed: int) -> list[Any]:
+    """What vLLM is told of each prompt: a seed of its own, from which it counts on for its k responses.
+
+    Raises:
+        UserError: vLLM refuses the settings.
+    """
+    from vllm import SamplingParams
+    from vllm.exceptions import VLLMValidationError
+
+    seeds = torch.randint(2**62, (prompts,), generator=torch.Generator().manual_seed(seed)).tolist()
+    try:
+        return [
+            SamplingParams(
+                n=k,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                repetition_penalty=sampling.repetition_penalty,
+                max_tokens=sampling.max_new_tokens,
+                seed=one,
+                stop_token_ids=[eos],
+                detokenize=False,
+            )
+            for one in seeds
+        ]
+    except VLLMValidationError as error:
+        raise UserError(f"vLLM refuses these sampling settings: {error}") from error
