@@ -48,6 +48,18 @@ def make_eos_likely(network, tokenizer):
         weight[tokenizer.eos_token_id] = 3 * weight.mean(0) + 0.6
 
 
+def assert_the_seed_decides(make):
+    """``make(sampling)`` is a generator."""
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    first, again, other = (make(DRAWN).responses(PROMPTS, 3, seed=seed) for seed in (1, 1, 2))
+    assert first == again != other
+    assert len({one.ids for one in first[0]}) > 1
+    # None of the draws of another seed are those of this one, shifted.
+    assert not {one.ids for some in first for one in some} & {one.ids for some in other for one in some}
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def likeliest(network, tokenizer, prompt):
     """One token after the other, each by a whole pass."""
     text = render(tokenizer, [prompt], add_generation_prompt=True)[0]

@@ -34,8 +34,8 @@ from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.methods.step import StepModule
 
 log = logging.getLogger(__name__)
-# What Lightning sets for the ranks it starts; a sweep's next job must not see it.
-RANK_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "WORLD_SIZE", RANK_CONFIG)
+# What Lightning and vLLM set for ranks; a sweep's next job must not see it.
+RANK_VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "RANK", "WORLD_SIZE", RANK_CONFIG)
 
 
 def run(cfg: DictConfig) -> float | None:

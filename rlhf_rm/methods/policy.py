@@ -175,6 +175,7 @@ class PolicyModule(StepModule):
     def on_validation_epoch_end(self) -> None:
         """Log the means."""
         self._log_evaluated("val")
+        self.spoken = {}  # what is kept is said in the test
 
     def test_step(self, step: PromptStep, batch_idx: int) -> None:
         """Let the actor answer prompts of the test split, and the reference as well."""

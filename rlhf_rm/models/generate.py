@@ -61,34 +61,41 @@ class Response:
     prompt_ids: tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an engine is to draw.
+
+    Args:
+        prompts: tokens of each.
+        k: responses to each; with temperature 0 they are all the same.
+        sampling: how tokens are drawn.
+        eos: ends a response.
+        max_length: no prompt with its response has more tokens.
+        seed: of the draws.
+    """
+
+    prompts: Sequence[Sequence[int]]
+    k: int
+    sampling: Sampling
+    eos: int
+    max_length: int
+    seed: int
+
+
 class Engine(Protocol):
     """Draws the tokens of responses."""
 
     def draw(
-        self,
-        network: PreTrainedModel,
-        prompts: Sequence[Sequence[int]],
-        k: int,
-        sampling: Sampling,
-        *,
-        eos: int,
-        max_length: int,
-        seed: int,
-        advance: Callable[[int], Any],
+        self, network: PreTrainedModel, request: Request, advance: Callable[[int], Any]
     ) -> list[list[list[int]]]:
-        """New tokens of ``k`` responses to each prompt, up to and with EOS; what follows it is not read.
+        """New tokens of each prompt's responses, up to and with EOS; what follows it is not read.
 
-        The same for the same seed, network and prompts. The process's own state of randomness, and the
-        network, are left as they were.
+        The same for the same network and request. The process's own state of randomness, and the network,
+        are left as they were.
 
         Args:
             network: a causal language model.
-            prompts: tokens of each.
-            k: responses to each; with temperature 0 they are all the same.
-            sampling: how tokens are drawn.
-            eos: ends a response.
-            max_length: no prompt with its response has more tokens.
-            seed: of the draws.
+            request: what is wanted.
             advance: called with the number of prompts done since the last call.
         """
         ...
@@ -162,16 +169,8 @@ class Generator:
         ids = self._encode(prompts)
         lead = self._lead(prompts[0])
         eos: Any = self.tokenizer.eos_token_id
-        found = self.engine.draw(
-            self.network,
-            ids,
-            k,
-            self.sampling,
-            eos=eos,
-            max_length=self.max_length,
-            seed=seed,
-            advance=advance,
-        )
+        request = Request(ids, k, self.sampling, eos, self.max_length, seed)
+        found = self.engine.draw(self.network, request, advance)
         return [
             [self._response(one, new, lead) for new in some] for one, some in zip(ids, found, strict=True)
         ]

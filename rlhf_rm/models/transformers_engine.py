@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import Cache, DynamicCache, PreTrainedModel
 
-from rlhf_rm.models.generate import Sampling, own_randomness
+from rlhf_rm.models.generate import Request, own_randomness
 
 
 @dataclass(frozen=True)
@@ -28,40 +28,32 @@ class TransformersEngine:
     batch_tokens: int
 
     def draw(
-        self,
-        network: PreTrainedModel,
-        prompts: Sequence[Sequence[int]],
-        k: int,
-        sampling: Sampling,
-        *,
-        eos: int,
-        max_length: int,
-        seed: int,
-        advance: Callable[[int], Any],
+        self, network: PreTrainedModel, request: Request, advance: Callable[[int], Any]
     ) -> list[list[list[int]]]:
         """See :class:`Engine`; the draws depend on ``batch_tokens`` too."""
         found: dict[int, list[list[int]]] = {}
         was_training = network.training
         network.eval()
         with own_randomness(network):
-            torch.manual_seed(seed)
-            for batch in self._batches([len(one) for one in prompts], k, sampling.max_new_tokens):
-                new_RKT = _generate(network, [prompts[i] for i in batch], k, sampling, eos)
+            torch.manual_seed(request.seed)
+            for batch in self._batches(request):
+                new_RKT = _generate(network, [request.prompts[i] for i in batch], request)
                 found |= dict(zip(batch, new_RKT.tolist(), strict=True))
                 advance(len(batch))
         network.train(was_training)
-        return [found[i] for i in range(len(prompts))]
+        return [found[i] for i in range(len(request.prompts))]
 
     def close(self) -> None:
         """It holds nothing."""
 
-    def _batches(self, lengths: Sequence[int], k: int, max_new_tokens: int) -> list[list[int]]:
+    def _batches(self, request: Request) -> list[list[int]]:
         """Prompts of like length together, the longest first, so that memory shows its worst at once."""
+        lengths = [len(one) for one in request.prompts]
         batches: list[list[int]] = []
         for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
             if batches:
-                longest = lengths[batches[-1][0]] + max_new_tokens
-                if (len(batches[-1]) + 1) * k * longest <= self.batch_tokens:
+                longest = lengths[batches[-1][0]] + request.sampling.max_new_tokens
+                if (len(batches[-1]) + 1) * request.k * longest <= self.batch_tokens:
                     batches[-1].append(i)
                     continue
             batches.append([i])
@@ -69,8 +61,9 @@ class TransformersEngine:
 
 
 @torch.inference_mode()
-def _generate(network: Any, prompts: Sequence[Sequence[int]], k: int, sampling: Sampling, eos: int) -> Tensor:
-    """New tokens of each response, (R, K, T), filled up with EOS."""
+def _generate(network: Any, prompts: Sequence[Sequence[int]], request: Request) -> Tensor:
+    """New tokens of some of the prompts' responses, (R, K, T), filled up with EOS."""
+    k, sampling, eos = request.k, request.sampling, request.eos
     width = max(len(ids) for ids in prompts)
     shape = (len(prompts), width)
     ids_RT = torch.full(shape, eos, dtype=torch.long)

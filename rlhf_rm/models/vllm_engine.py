@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from textwrap import shorten
 from typing import Any
@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from rlhf_rm.errors import UserError
 from rlhf_rm.models.adapter import merged_state
-from rlhf_rm.models.generate import Sampling, own_randomness
+from rlhf_rm.models.generate import Request, own_randomness
 
 
 @dataclass
@@ -33,44 +33,36 @@ class VllmEngine:
     memory_fraction: float
     dtype: str | None
     eager: bool
-    _llm: Any = field(default=None, repr=False)
+    _llm: Any = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not 0 < self.memory_fraction <= 1:
             raise UserError(f"engine.memory_fraction={self.memory_fraction} must be above 0 and at most 1.")
 
     def draw(
-        self,
-        network: PreTrainedModel,
-        prompts: Sequence[Sequence[int]],
-        k: int,
-        sampling: Sampling,
-        *,
-        eos: int,
-        max_length: int,
-        seed: int,
-        advance: Callable[[int], Any],
+        self, network: PreTrainedModel, request: Request, advance: Callable[[int], Any]
     ) -> list[list[list[int]]]:
         """See :class:`Engine`.
 
         Raises:
-            UserError: vLLM is not installed, does not know the model, or refuses the sampling settings.
+            UserError: vLLM is not installed, does not start with the model, or refuses the sampling
+                settings.
         """
-        drawn = sampling.temperature > 0
+        drawn = request.sampling.temperature > 0
         with own_randomness(network):
             if self._llm is None:
-                self._llm = self._open(network, max_length)
+                self._llm = self._open(network, request.max_length)
             weights = iter(merged_state(network).items())
             self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
             self._llm.reset_prefix_cache()
             found = self._llm.generate(
-                [{"prompt_token_ids": list(ids)} for ids in prompts],
-                _settings(sampling, len(prompts), k if drawn else 1, eos, seed),
+                [{"prompt_token_ids": list(ids)} for ids in request.prompts],
+                _settings(request, request.k if drawn else 1),
                 use_tqdm=False,
             )
-        advance(len(prompts))
+        advance(len(request.prompts))
         responses = [[list(one.token_ids) for one in some.outputs] for some in found]
-        return responses if drawn else [some * k for some in responses]
+        return responses if drawn else [some * request.k for some in responses]
 
     def close(self) -> None:
         """Give vLLM's memory back, and end the process group that it may have opened."""
@@ -109,16 +101,17 @@ class VllmEngine:
                     disable_log_stats=True,
                     **ranks,
                 )
-            except (ValueError, NotImplementedError) as error:
+            except ValueError as error:
                 # It goes on to list all that it knows.
                 why = shorten(str(error), 200)
                 raise UserError(
-                    f"vLLM cannot run this model ({network.config.model_type}): {why} Use "
-                    "engine=transformers."
+                    f"vLLM does not start with this model ({network.config.model_type}): {why} Another "
+                    f"engine.memory_fraction than {self.memory_fraction} helps where memory is short; "
+                    "engine=transformers runs any model."
                 ) from error
 
 
-def _settings(sampling: Sampling, prompts: int, k: int, eos: int, seed: int) -> list[Any]:
+def _settings(request: Request, k: int) -> list[Any]:
     """What vLLM is told of each prompt: a seed of its own, from which it counts on for its k responses.
 
     Raises:
@@ -127,7 +120,8 @@ def _settings(sampling: Sampling, prompts: int, k: int, eos: int, seed: int) -> 
     from vllm import SamplingParams
     from vllm.exceptions import VLLMValidationError
 
-    seeds = torch.randint(2**62, (prompts,), generator=torch.Generator().manual_seed(seed)).tolist()
+    sampling, generator = request.sampling, torch.Generator().manual_seed(request.seed)
+    seeds = torch.randint(2**62, (len(request.prompts),), generator=generator).tolist()
     try:
         return [
             SamplingParams(
@@ -137,7 +131,7 @@ def _settings(sampling: Sampling, prompts: int, k: int, eos: int, seed: int) -> 
                 repetition_penalty=sampling.repetition_penalty,
                 max_tokens=sampling.max_new_tokens,
                 seed=one,
-                stop_token_ids=[eos],
+                stop_token_ids=[request.eos],
                 detokenize=False,
             )
             for one in seeds

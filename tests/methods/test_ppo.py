@@ -12,6 +12,7 @@ import torch
 
 from rlhf_rm.callbacks.checkpoint import checkpoints
 from rlhf_rm.data.packing import Packing
+from rlhf_rm.data.rollouts import Rollouts
 from rlhf_rm.data.sft import SFTDataModule
 from rlhf_rm.data.types import Message
 from rlhf_rm.errors import UserError
@@ -303,8 +304,15 @@ def test_two_ranks_keep_step_and_a_checkpoint_holds_the_responses_of_both(tmp_pa
     options = {"directory": str(tmp_path), "max_steps": 6, **two}
     seen, _ = run(options)
     assert len(seen["seen"]) == 6
-    state = torch.load(checkpoints(tmp_path)[-1], weights_only=False)["ppo"]
+    checkpoint = torch.load(checkpoints(tmp_path)[-1], weights_only=False)
+    state = checkpoint["ppo"]
     first, second = state["rollouts"]
+    both = [Rollouts.from_state(one) for one in (first, second)]
+    return_L, value_L = (
+        torch.cat([getattr(one, name)[one.own] for one in both]) for name in ("return_NT", "value_NT")
+    )
+    explained = 1 - (return_L - value_L).var() / return_L.var()
+    assert checkpoint["history"][-1]["explained_variance"] == pytest.approx(float(explained), abs=1e-4)
     assert len(first["response_tokens"]) == len(second["response_tokens"]) == 8
     assert first["prompt_tokens"][0].tolist() != second["prompt_tokens"][0].tolist()
     assert Moments(*state["seen"]).number == 2 * 16

@@ -7,7 +7,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from rlhf_rm.models import transformers_engine
 from rlhf_rm.models.generate import Generator
 from rlhf_rm.models.transformers_engine import TransformersEngine
-from tests.tiny_policy import DRAWN, GREEDY, PROMPTS, likeliest
+from tests.tiny_policy import DRAWN, GREEDY, PROMPTS, assert_the_seed_decides, likeliest
 
 
 @pytest.fixture
@@ -26,12 +26,7 @@ def test_greedy_responses_are_those_of_a_plain_loop_in_any_batch(make, network, 
 
 
 def test_the_seed_decides_and_leaves_the_process_alone(make):
-    torch.manual_seed(5)
-    before = torch.get_rng_state()
-    first, again, other = (make(DRAWN).responses(PROMPTS, 3, seed=seed) for seed in (1, 1, 2))
-    assert first == again != other
-    assert len({one.ids for one in first[0]}) > 1
-    assert torch.equal(torch.get_rng_state(), before)
+    assert_the_seed_decides(make)
 
 
 @pytest.mark.parametrize("shape", ["llama", "gpt2", "mistral", "gemma2"])
