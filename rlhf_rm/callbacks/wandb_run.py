@@ -172,7 +172,18 @@ class WandbRun(Logger):
                 "W&B failed (%s): this run goes on without it; metrics.csv has its numbers.",
                 _first_line(error),
             )
+            _leave()
 
 
-def _first_line(error: Exception) -> str:
+def _leave() -> None:
+    """End W&B's service now: at the end of the process it would fail again, with a traceback."""
+    import wandb
+
+    try:
+        wandb.teardown()
+    except (Exception, SystemExit) as error:  # it exits with the code of a service that was killed
+        log.debug("W&B was gone already: %s", _first_line(error))
+
+
+def _first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

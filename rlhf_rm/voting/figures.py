@@ -39,7 +39,8 @@ def strength_histogram(strengths: Strengths) -> "Figure":
     below = strengths.mean < 0
     low, high = min(0.0, strengths.mean.min()), max(0.0, strengths.mean.max())
     width = (high - low) / 60 or 1.0
-    edges = width * np.arange(np.floor(low / width), np.ceil(high / width) + 1)
+    first = np.floor(low / width)
+    edges = width * np.arange(first, max(np.ceil(high / width), first + 1) + 1)
     top.hist(
         [strengths.mean[below].tolist(), strengths.mean[~below].tolist()],
         edges.tolist(),

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import wandb
 from wandb.proto.wandb_internal_pb2 import Record
 
 BLOCK = 32768  # of the log format of LevelDB, in which a .wandb file is written
@@ -163,3 +164,4 @@ def test_a_service_that_dies_in_the_middle_is_a_warning(train, tmp_path):
     assert ended.code == 0, ended.err
     assert "W&B failed" in ended.out + ended.err and "goes on without it" in ended.out + ended.err
     assert json.loads((run / "metrics.json").read_text())["steps"] == 400
+    wandb.teardown()  # as when the process ends: nothing is left that could fail

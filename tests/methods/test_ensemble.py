@@ -228,7 +228,7 @@ def test_an_ensembles_score_has_a_deviation(rlhf_rm, small, tmp_path):
     for row, one in zip(rows, scored, strict=True):
         dialogue = [{"role": "user", "content": "q"}, {"role": "assistant", "content": row["response"]}]
         ids = tokenizer.apply_chat_template(dialogue, return_tensors="pt", return_dict=True)
-        logits = network(**{key: ids[key] for key in ("input_ids", "attention_mask")}).logits[0]
+        logits = network(**{key: ids[key] for key in ("input_ids", "attention_mask")}).logits[0].detach()
         assert one["reward"] == pytest.approx(float(logits.mean()), abs=1e-5)
         assert one["reward_std"] == pytest.approx(float(logits.std(correction=0)), abs=1e-5)
 

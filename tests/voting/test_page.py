@@ -27,5 +27,8 @@ def test_text_is_shown_and_never_run():
 
 def test_one_value_for_all_pairs_still_draws():
     flat = from_members(["a", "b", "c"], np.zeros((2, 3)))
-    for figure in vote_figures(flat, summarise(flat, {})).values():
+    figures = vote_figures(flat, summarise(flat, {}))
+    for figure in figures.values():
         figure.canvas.draw()
+    bars = figures["strength"].axes[0].patches
+    assert sum(bar.get_height() for bar in bars) == 3
