@@ -18,13 +18,16 @@ from rlhf_rm.callbacks.metrics_csv import MetricsCSV
 from rlhf_rm.callbacks.step_seed import StepSeed
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.contrastive import ContrastiveDataModule
+from rlhf_rm.data.meta import MetaContrastiveDataModule, MetaDataModule
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.template import set_template
 from rlhf_rm.data.types import Message, PreferencePair
 from rlhf_rm.losses.bradley_terry import BradleyTerryLoss
 from rlhf_rm.losses.simcse import SimCSELoss
 from rlhf_rm.losses.swav import SwAVLoss
+from rlhf_rm.methods.ascent import Ascent
 from rlhf_rm.methods.contrastive import ContrastiveRewardModule
+from rlhf_rm.methods.meta import MetaContrastiveRewardModule, MetaRewardModule
 from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.methods.schedules import warmup_linear
 from rlhf_rm.models.attention import SDPAAttention
@@ -148,6 +151,43 @@ def make_contrastive(model, kind, items, weight=1.0, dropout=0.0, **changes):
     )
 
 
+META = {"k": 5, "prompts": 4, "held_out": 0.25}
+
+
+def write_responses(path, prompts=20, k=5, seed="responses"):
+    """A file of K responses to each of some prompts, of which some come twice."""
+    rng = random.Random(seed)
+    words = Source()._words
+    rows = [
+        {"prompt": f"{i} {words(rng, 6)}", "responses": [words(rng, 2) for _ in range(k)]}
+        for i in range(prompts)
+    ]
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def make_meta(module, kind="plain", learning_rate=0.5, radius=0.1):
+    """The MetaRM of a plain or contrastive module."""
+    settings = (
+        module.loss,
+        module.optimizer_factory,
+        module.scheduler_factory,
+        module.gradient_clip,
+        module.centring,
+    )
+    ascent = Ascent(kind, learning_rate, radius)
+    if not isinstance(module, ContrastiveRewardModule):
+        return MetaRewardModule(module.model, *settings, ascent=ascent)
+    return MetaContrastiveRewardModule(
+        module.model,
+        *settings,
+        ascent=ascent,
+        contrastive=lambda size: module.contrastive,
+        contrastive_weight=module.contrastive_weight,
+        dropout=module.dropout,
+    )
+
+
 class Watch(L.Callback):
     """Keeps the pairs and the loss of each step and what was validated; ends the process where told to."""
 
@@ -199,6 +239,7 @@ def fit(
     data=None,
     weighted=False,
     contrastive=None,
+    meta=None,
     watch=None,
     resume=None,
     also=(),
@@ -209,13 +250,22 @@ def fit(
     watch = watch or Watch()
     tokenizer = make_tokenizer()
     network = make_model(tokenizer, **model or {})
+    made_of, settings = Source(**source or {}), LOADING | (data or {})
     if contrastive:
         module = make_contrastive(network, **contrastive, **module or {})
-        settings = LOADING | (data or {})
-        datamodule = ContrastiveDataModule(Source(**source or {}), tokenizer, share_prefix=False, **settings)
+        settings["share_prefix"] = False
     else:
         module = make_module(network, **module or {})
-        datamodule = make_datamodule(Source(**source or {}), tokenizer, **data or {})
+    if meta:
+        module = make_meta(module, **meta.get("ascent", {}))
+        settings |= META | meta["data"]
+    kind = {
+        (False, False): PreferenceDataModule,
+        (True, False): ContrastiveDataModule,
+        (False, True): MetaDataModule,
+        (True, True): MetaContrastiveDataModule,
+    }[bool(contrastive), bool(meta)]
+    datamodule = kind(made_of, tokenizer, **settings)
     if weighted:
         weight = datamodule.split("train").labels.weight
         weight[:] = [0.25 + number % 3 for number in range(len(weight))]

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_rm.commands.base_model import base_model
 from rlhf_rm.commands.policy import made_reward_model
+from rlhf_rm.commands.responses import made_responses
 from rlhf_rm.data.module import StepDataModule
 from rlhf_rm.data.sft import training_dialogues
 from rlhf_rm.data.types import PreferenceSource
@@ -66,6 +67,19 @@ def build_run(cfg: DictConfig) -> Run:
         cfg.ppo.reward = str(made)
         # A rank that Lightning started reads a configuration in which these do not follow any more.
         cfg.method.network.reward = cfg.method.module.scorer.reward = cfg.ppo.reward
+    if "ascent" in cfg.method.module and cfg.meta.responses is None and start is not None:
+        made = made_responses(
+            source,
+            start,
+            tokenizer,
+            attention,
+            cache=cache,
+            sampling=instantiate(cfg.sampling),
+            k=cfg.meta.k,
+            prompts=cfg.meta.made.prompts,
+            seed=cfg.meta.made.seed,
+        )
+        cfg.meta.responses = cfg.method.datamodule.responses = str(made)
     network = instantiate(cfg.method.network)(spec, tokenizer, attention, start)
     datamodule = instantiate(cfg.method.datamodule)(
         source,

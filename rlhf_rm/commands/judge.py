@@ -12,9 +12,8 @@ from omegaconf import DictConfig
 from rich.progress import Progress
 
 from rlhf_rm.commands.quiet import quiet
-from rlhf_rm.data.messages import parse_prompt
 from rlhf_rm.data.prompts import Prompt
-from rlhf_rm.data.reading import BadRowError, read_rows
+from rlhf_rm.data.response_file import read_responses
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import write_json, write_text
 from rlhf_rm.judging.base import LOSE, NO_ANSWER, TIE, VERDICTS, WIN, Comparison, Judge, summarise
@@ -56,32 +55,6 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     print(describe(told))
     print(f"judgement  {run_dir / 'judgement.json'}, {run_dir / 'verdicts.jsonl'}")
     return told
-
-
-def read_responses(path: str, on_bad_row: str) -> dict[Prompt, list[str]]:
-    """The responses of a file by their prompt; rows of the same prompt are taken together.
-
-    Raises:
-        UserError: no such file, or a bad row.
-    """
-    found: dict[Prompt, list[str]] = {}
-    for prompt, responses in read_rows(path, lambda row: [parse_row(row)], on_bad_row=on_bad_row).items:
-        found.setdefault(prompt, []).extend(responses)
-    return found
-
-
-def parse_row(row: Mapping[str, Any]) -> tuple[Prompt, list[str]]:
-    """A row's prompt and its one response or its several.
-
-    Raises:
-        BadRowError: a missing field or a wrong type.
-    """
-    if "prompt" not in row or ("responses" in row) == ("response" in row):
-        raise BadRowError('a row needs "prompt", and either "responses" or "response".')
-    responses = row["responses"] if "responses" in row else [row["response"]]
-    if not isinstance(responses, list) or not responses or not all(isinstance(one, str) for one in responses):
-        raise BadRowError('"responses" must be a list of texts, and "response" a text.')
-    return parse_prompt(row["prompt"]), responses
 
 
 def compared(

@@ -1,6 +1,5 @@
 """`rlhf-rm sample`: k responses to each prompt from a policy, or the best of them by a reward model."""
 
-import json
 import logging
 import math
 import sys
@@ -16,12 +15,12 @@ from rich.progress import Progress
 
 from rlhf_rm.commands.evaluate import data_config
 from rlhf_rm.commands.quiet import quiet
+from rlhf_rm.commands.responses import row, write_rows
 from rlhf_rm.data.encode import DialogueEncoder
 from rlhf_rm.data.packing import Packing
 from rlhf_rm.data.prompts import Prompt, prompts_of
 from rlhf_rm.data.types import PreferenceSource
 from rlhf_rm.errors import UserError
-from rlhf_rm.files import write_text
 from rlhf_rm.methods.scoring import response_rewards
 from rlhf_rm.models.generate import Engine, Generator, Response, Sampling
 from rlhf_rm.models.load import load_policy, load_reward_model
@@ -67,20 +66,6 @@ def run(cfg: DictConfig) -> None:
         rows = best(cfg, prompts, rows)
     write_rows(output, rows)
     _tell(found, generator.cut, seconds, cfg, output)
-
-
-def write_rows(output: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write a file of JSON lines."""
-    write_text(output, "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in rows))
-
-
-def row(prompt: Prompt, responses: Sequence[Response]) -> dict[str, Any]:
-    """What a line of the output holds."""
-    return {
-        "prompt": [message._asdict() for message in prompt],
-        "responses": [one.text for one in responses],
-        "finished": [one.finished for one in responses],
-    }
 
 
 def best(cfg: DictConfig, prompts: Sequence[Prompt], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

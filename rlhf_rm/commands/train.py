@@ -19,16 +19,18 @@ from rlhf_rm.callbacks.checkpoint import checkpoints
 from rlhf_rm.callbacks.embedding import embedding
 from rlhf_rm.callbacks.figures import preference_figures
 from rlhf_rm.callbacks.history import policy_curves
+from rlhf_rm.callbacks.shifted import shifted_figure
 from rlhf_rm.callbacks.throughput import Throughput
 from rlhf_rm.cli import RANK_CONFIG, register_resolvers
 from rlhf_rm.commands.build import Run, build_run
 from rlhf_rm.commands.export import export_run
 from rlhf_rm.commands.quiet import quiet
-from rlhf_rm.commands.sample import row, write_rows
+from rlhf_rm.commands.responses import row, write_rows
 from rlhf_rm.commands.summary import print_summary
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import write_json, write_text
 from rlhf_rm.methods.contrastive import ContrastiveRewardModule
+from rlhf_rm.methods.meta import MetaRewardModule
 from rlhf_rm.methods.policy import PolicyModule
 from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.methods.step import StepModule
@@ -118,7 +120,12 @@ def check_groups(cfg: DictConfig) -> None:
             "swav_pairs or swav_difference."
         )
     if not contrasts and cfg.get("contrastive") is not None:
-        raise UserError("contrastive=… is a loss that this method does not read: add method=contrastive.")
+        raise UserError(
+            "contrastive=… is a loss that this method does not read: add method=contrastive, or "
+            "method=meta_contrastive."
+        )
+    if cfg.meta.responses is not None and "ascent" not in cfg.method.module:
+        raise UserError("meta.responses is not read by this method: add method=meta, or leave it out.")
     if cfg.get("denoise") is not None and "recipe" not in cfg.method.datamodule:
         raise UserError(
             "denoise=… changes the labels of preferences, which this method does not read: leave it out."
@@ -228,6 +235,8 @@ def _save_figures(trainer: L.Trainer, module: StepModule, run_dir: Path) -> None
         figures |= {f"test/{name}": figure for name, figure in found.items()}
     if isinstance(module, ContrastiveRewardModule) and module.states_before is not None:
         figures["test/embedding"] = embedding(module.states_before, module.states_of("test"))
+    if isinstance(module, MetaRewardModule) and module.shifted_before and module.shifted_after:
+        figures["val/shifted"] = shifted_figure(module.shifted_before, module.shifted_after)
     if isinstance(module, PolicyModule) and module.history:
         figures["train/curves"] = policy_curves(module.history)
     for name, figure in figures.items():

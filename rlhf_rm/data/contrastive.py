@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from rlhf_rm.data.batch import PairBatch, Step
-from rlhf_rm.data.loading import StepLoader
 from rlhf_rm.data.preference import PreferenceDataModule
 
 
@@ -22,10 +21,7 @@ class ContrastiveDataModule(PreferenceDataModule):
         super().__init__(*args, **kwargs)
         self.share_prefix = share_prefix
 
-    def train_dataloader(self) -> StepLoader:
-        """Shuffled steps of exactly ``batch_size`` examples, each in two views."""
-        return self.training_steps(self._two_views, self.split("train").sizes)
-
-    def _two_views(self, indices: Sequence[int]) -> Step[PairBatch]:
+    def train_step(self, indices: Sequence[int]) -> Step[PairBatch]:
+        """The micro-batches of one training step with two views of each of these examples."""
         train = self.split("train")
         return train.step(indices, copies=2) if self.share_prefix else train.step([*indices, *indices])

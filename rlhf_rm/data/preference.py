@@ -2,7 +2,7 @@
 
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock
 
 from rlhf_rm import __version__
+from rlhf_rm.data.batch import PairBatch, Step
 from rlhf_rm.data.encode import Dialogue
 from rlhf_rm.data.encoded import EncodedPairs, encode_pairs
 from rlhf_rm.data.loading import StepLoader
@@ -130,8 +131,11 @@ class PreferenceDataModule(StepDataModule):
 
     def train_dataloader(self) -> StepLoader:
         """Shuffled steps of exactly ``batch_size`` examples."""
-        train = self.split("train")
-        return self.training_steps(train.step, train.sizes)
+        return self.training_steps(self.train_step, self.split("train").sizes)
+
+    def train_step(self, indices: Sequence[int]) -> Step[PairBatch]:
+        """The micro-batches of one training step with these examples."""
+        return self.split("train").step(indices)
 
     def val_dataloader(self) -> StepLoader:
         """Every validation pair once."""

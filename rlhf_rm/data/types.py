@@ -49,7 +49,12 @@ class PreferencePair:
     @property
     def prompt_id(self) -> str:
         """SHA-256 in hex of the prompt's messages alone; splits are taken by it."""
-        return _sha256([{"role": m.role, "content": m.content} for m in self.messages])
+        return prompt_id(self.messages)
+
+
+def prompt_id(messages: Sequence[Message]) -> str:
+    """SHA-256 in hex of a prompt's messages."""
+    return _sha256([{"role": m.role, "content": m.content} for m in messages])
 
 
 class PreferenceSource(Protocol):

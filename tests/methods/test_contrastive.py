@@ -113,7 +113,7 @@ def test_views_have_noise_of_their_own_and_share_that_of_a_shared_prefix(tiny):
         data = ContrastiveDataModule(
             tiny.Source(), tokenizer, share_prefix=share, **tiny.LOADING | {"micro_tokens": 9999}
         )
-        (pairs,) = data._two_views([3])
+        (pairs,) = data.train_step([3])
         assert pairs.index_B.tolist() == [3, 3] and len(set(pairs.chosen_B.tolist())) == 2
         tree = pairs.rows.tree_RT[pairs.rows.tree_RT >= 0]
         assert len(tree.unique()) == (1 if share else 2)

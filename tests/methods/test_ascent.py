@@ -1,0 +1,134 @@
+"""The step up and the way back: lengths, exactness, what it measures, and shards."""
+
+import copy
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlhf_rm.errors import UserError
+from rlhf_rm.methods.ascent import Ascent
+
+ROOT = Path(__file__).parents[2]
+
+
+def network(dtype=torch.float32):
+    torch.manual_seed(1)
+    return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)).to(dtype)
+
+
+def with_gradient(dtype=torch.float32, scale=1.0):
+    made = network(dtype)
+    (made(torch.ones(2, 3, dtype=dtype)).square().sum() * scale).backward()
+    return made, list(made.parameters())
+
+
+def flat(tensors):
+    return torch.cat([one.detach().flatten().double() for one in tensors])
+
+
+def test_plain_is_eta_times_the_gradient_and_normalised_has_one_length():
+    _, parameters = with_gradient()
+    before, gradient = flat(parameters), flat([p.grad for p in parameters])
+    plain = Ascent("plain", 0.25, 1.0)
+    assert plain.up(parameters).item() == pytest.approx(gradient.norm().item(), rel=1e-6)
+    assert torch.allclose(flat(parameters), before + 0.25 * gradient, atol=1e-7)
+    assert plain.measures()["ascent_length"].item() == pytest.approx(0.25 * gradient.norm().item(), rel=1e-5)
+    plain.back()
+    for scale in (1e-4, 1e4):
+        _, parameters = with_gradient(scale=scale)
+        normalised = Ascent("normalised", 1.0, 0.03)
+        normalised.up(parameters)
+        assert normalised.measures()["ascent_length"].item() == pytest.approx(0.03, rel=1e-4)
+        assert torch.allclose(flat(parameters), before + 0.03 * gradient / gradient.norm(), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ["plain", "normalised"])
+def test_the_weights_come_back_bit_by_bit(dtype, kind):
+    _, parameters = with_gradient(dtype)
+    before = [p.detach().clone() for p in parameters]
+    ascent = Ascent(kind, 0.1, 0.7)
+    ascent.up(parameters)
+    assert not all(torch.equal(p, b) for p, b in zip(parameters, before, strict=True))
+    ascent.back()
+    assert all(torch.equal(p, b) for p, b in zip(parameters, before, strict=True))
+    assert ascent._before == []
+
+
+def test_it_says_how_many_weights_moved_and_where_to():
+    _, parameters = with_gradient(torch.bfloat16)
+    lost = Ascent("plain", 1e-7, 1.0)
+    lost.up(parameters)
+    assert lost.measures()["ascent_changed"] == 0 and lost.measures()["ascent_cosine"] == 0
+    lost.back()
+    _, parameters = with_gradient()
+    found = Ascent("plain", 0.1, 1.0)
+    found.up(parameters)
+    assert found.measures()["ascent_cosine"].item() == pytest.approx(1.0, abs=1e-5)
+    assert found.measures()["ascent_changed"] == 1
+    for parameter in parameters:
+        parameter.grad.neg_()
+    assert found.measures()["ascent_cosine"].item() == pytest.approx(-1.0, abs=1e-5)
+
+
+def test_a_gradient_of_0_and_weights_without_one_go_nowhere():
+    made, parameters = with_gradient(scale=0.0)
+    parameters[0].grad = None
+    before = copy.deepcopy(made.state_dict())
+    ascent = Ascent("normalised", 1.0, 0.5)
+    ascent.up(parameters)
+    assert all(torch.equal(before[name], value) for name, value in made.state_dict().items())
+
+
+@pytest.mark.parametrize("settings", [("up", 1, 1), ("plain", 0, 1), ("normalised", 1, -1.0)])
+def test_settings_out_of_range(settings):
+    with pytest.raises(UserError, match=r"meta\.ascent\.(kind=up|learning_rate=0|radius=-1.0)"):
+        Ascent(*settings)
+
+
+SHARDED = """
+import sys, torch, torch.distributed as dist
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.device_mesh import init_device_mesh
+from rlhf_rm.methods.ascent import Ascent
+sys.path.insert(0, "tests/methods")
+from test_ascent import network, with_gradient
+dist.init_process_group("gloo")
+whole, parameters = with_gradient()
+sharded = network()
+fully_shard(sharded, mesh=init_device_mesh("cpu", (2,)))
+sharded(torch.ones(2, 3)).square().sum().backward()
+before = [p.full_tensor().clone() for p in sharded.parameters()]
+for kind in ("plain", "normalised"):
+    one, two = (Ascent(kind, 0.1, 0.2) for _ in range(2))
+    norms = one.up(parameters), two.up(list(sharded.parameters()))
+    assert torch.allclose(*norms), norms
+    for ours, theirs in zip(sharded.parameters(), parameters, strict=True):
+        assert torch.allclose(ours.full_tensor(), theirs, atol=1e-6)
+    expected = one.measures()
+    for name, value in two.measures().items():
+        assert torch.allclose(value, expected[name], atol=1e-5), (name, value, expected[name])
+    one.back(), two.back()
+    for ours, theirs in zip(sharded.parameters(), before, strict=True):
+        assert torch.equal(ours.full_tensor(), theirs)
+dist.destroy_process_group()
+"""
+
+
+def test_shards_of_two_ranks_move_as_the_whole(tmp_path):
+    script = tmp_path / "sharded.py"
+    script.write_text(SHARDED)
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
