@@ -20,6 +20,7 @@ COMMANDS = {
     "score": "rewards for a JSONL file of prompts and responses",
     "sample": "k responses to each prompt from a policy, or the best of them",
     "judge": "how often the responses of one file are better than those of another",
+    "iterate": "rounds of sampling, reward modelling, PPO and judging, resumable",
     "export": "a run as a directory that plain transformers opens",
     "report": "one table and figures of many runs, over seeds, with intervals",
     "audit": "what is wrong with a preference set, before anyone pays for a training",

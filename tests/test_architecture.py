@@ -20,10 +20,12 @@ MAY_IMPORT = {
     "audit": {"metrics", "data", "functional"},
     "voting": {"metrics", "data", "functional"},
     "report": {"metrics"},
+    "rounds": {"judging"},
     "judging": {"methods", "metrics", "models", "data"},
     "commands": {
         "cli",
         "report",
+        "rounds",
         "judging",
         "voting",
         "audit",

@@ -37,6 +37,11 @@ class TrainingProgress(ProgressBar):
         self._last_line = 0.0
         self._on = True
 
+    @property
+    def is_enabled(self) -> bool:
+        """Whether it prints; Lightning asks before it passes on what a module prints."""
+        return self._on
+
     def disable(self) -> None:
         """Lightning calls this on all ranks but the first."""
         self._on = False

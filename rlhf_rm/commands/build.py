@@ -20,6 +20,7 @@ from rlhf_rm.models.actor_critic import ActorCritic
 from rlhf_rm.models.attention import Attention
 from rlhf_rm.models.full_ensemble import FullEnsemble
 from rlhf_rm.models.language import LanguageModel
+from rlhf_rm.models.load import find_model
 from rlhf_rm.models.reward import RewardModel
 from rlhf_rm.models.spec import ModelSpec, cached_tokenizer
 
@@ -42,17 +43,7 @@ def build_run(cfg: DictConfig) -> Run:
     spec: ModelSpec = instantiate(cfg.model)
     attention: Attention = instantiate(cfg.attention)
     tokenizer = build_tokenizer(spec, source, cache)
-    start = None
-    if spec.path is None and cfg.base.enabled:
-        start = base_model(
-            source,
-            spec,
-            tokenizer,
-            attention,
-            cache=cache,
-            settings=instantiate(cfg.base.settings),
-            callbacks=lambda: [instantiate(one) for one in cfg.base.callbacks.values()],
-        )
+    start = _base(cfg, source, spec, tokenizer, attention)
     if "scorer" in cfg.method.module and cfg.ppo.reward is None:
         made = made_reward_model(
             source,
@@ -88,6 +79,48 @@ def build_run(cfg: DictConfig) -> Run:
         max_length=spec.max_length,
     )
     return Run(source, tokenizer, network, instantiate(cfg.method.module)(network), datamodule)
+
+
+def _base(
+    cfg: DictConfig,
+    source: PreferenceSource,
+    spec: ModelSpec,
+    tokenizer: PreTrainedTokenizerBase,
+    attention: Attention,
+) -> Path | None:
+    """The base model that a fresh one starts from, if the data has one."""
+    if spec.path is not None or not cfg.base.enabled:
+        return None
+    return base_model(
+        source,
+        spec,
+        tokenizer,
+        attention,
+        cache=Path(cfg.paths.cache_dir),
+        settings=instantiate(cfg.base.settings),
+        callbacks=lambda: [instantiate(one) for one in cfg.base.callbacks.values()],
+    )
+
+
+def starting_policy(cfg: DictConfig) -> Path | str:
+    """The language model that a training by this configuration would start from, made if the data makes one.
+
+    Raises:
+        UserError: it would start from random weights.
+    """
+    spec: ModelSpec = instantiate(cfg.model)
+    if spec.path is not None:
+        return find_model(spec.path)
+    source: PreferenceSource = instantiate(cfg.data)
+    tokenizer = build_tokenizer(spec, source, Path(cfg.paths.cache_dir))
+    start = _base(cfg, source, spec, tokenizer, instantiate(cfg.attention))
+    if start is None:
+        raise UserError(
+            f"a policy of random weights has nothing to say, and {source.name} data makes none: "
+            "name one that is fine-tuned, policy='{model.path: DIR, model.architecture: null, "
+            "model.vocab_size: null}'."
+        )
+    return start
 
 
 def build_tokenizer(spec: ModelSpec, source: PreferenceSource, cache: Path) -> PreTrainedTokenizerBase:

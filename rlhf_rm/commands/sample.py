@@ -20,6 +20,7 @@ from rlhf_rm.data.encode import DialogueEncoder
 from rlhf_rm.data.packing import Packing
 from rlhf_rm.data.prompts import Prompt, prompts_of
 from rlhf_rm.data.types import PreferenceSource
+from rlhf_rm.data.world.source import WorldSource
 from rlhf_rm.errors import UserError
 from rlhf_rm.methods.scoring import response_rewards
 from rlhf_rm.models.generate import Engine, Generator, Response, Sampling
@@ -62,10 +63,28 @@ def run(cfg: DictConfig) -> None:
         found = generator.responses(prompts, cfg.k, seed=cfg.seed, advance=lambda n: bar.advance(task, n))
     seconds = time.perf_counter() - began
     rows = [row(prompt, some) for prompt, some in zip(prompts, found, strict=True)]
+    if cfg.gold:
+        rows = with_gold(rows, prompts, source)
     if cfg.best_of is not None:
         rows = best(cfg, prompts, rows)
     write_rows(output, rows)
     _tell(found, generator.cut, seconds, cfg, output)
+
+
+def with_gold(
+    rows: Sequence[dict[str, Any]], prompts: Sequence[Prompt], source: PreferenceSource
+) -> list[dict[str, Any]]:
+    """The rows with the true reward of each response, so that they are preferences which `data=jsonl` reads.
+
+    Raises:
+        UserError: the source is no synthetic world.
+    """
+    if not isinstance(source, WorldSource):
+        raise UserError(f"gold=true knows the truth of data=synthetic only, and not of {source.name} data.")
+    return [
+        one | {"scores": [source.gold(prompt, text) for text in one["responses"]]}
+        for prompt, one in zip(prompts, rows, strict=True)
+    ]
 
 
 def best(cfg: DictConfig, prompts: Sequence[Prompt], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -88,7 +107,7 @@ def best(cfg: DictConfig, prompts: Sequence[Prompt], rows: list[dict[str, Any]])
     chosen = []
     for one, reward_K in zip(rows, rewards.view(len(rows), -1), strict=True):
         k = int(reward_K.argmax())
-        kept = {name: [one[name][k]] for name in ("responses", "finished")}
+        kept = {name: [one[name][k]] for name in ("responses", "finished", "scores") if name in one}
         chosen.append(one | kept | {"rewards": reward_K.tolist()})
     return chosen
 

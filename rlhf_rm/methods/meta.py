@@ -45,6 +45,7 @@ class MetaRewardModule(RewardModule):
         self.work = (0, 0)  # examples and tokens of the last step
         self._responses: Step[ResponseBatch] = Step(())
         self._warned = False
+        self.last_ascent: dict[str, Tensor] = {}  # what the last step measured
 
     def training_step(self, step: MetaStep, batch_idx: int) -> None:  # type: ignore[override]
         """One optimiser step over the preferences of ``step``, from above its responses."""
@@ -67,6 +68,7 @@ class MetaRewardModule(RewardModule):
             measures = self.ascent.measures()
         finally:
             self.ascent.back()
+        self.last_ascent = measures
         for name, value in measures.items():
             self.log(f"train/{name}", value)
         self._warn_if_rounded(measures["ascent_changed"])
@@ -123,6 +125,23 @@ class MetaRewardModule(RewardModule):
             )
         super().on_fit_start()
         self.shifted_before = self.shifted_rewards()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Beside what is trained, what the last ascent was."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["ascent"] = self._ascent_told()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The reverse."""
+        super().on_load_checkpoint(checkpoint)
+        self.last_ascent = {name: torch.tensor(value) for name, value in checkpoint["ascent"].items()}
+
+    def results(self) -> dict[str, Any]:
+        """As in the base class, and what the last ascent was."""
+        return super().results() | {"ascent": self._ascent_told()}
+
+    def _ascent_told(self) -> dict[str, float]:
+        return {name: float(value) for name, value in self.last_ascent.items()}
 
     def on_validation_epoch_end(self) -> None:
         """As in the base class, and how far apart the held-out responses are, by gold how rightly."""

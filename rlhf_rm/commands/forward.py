@@ -1,0 +1,112 @@
+"""Which overrides of `iterate` go to which of its steps."""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from rlhf_rm.errors import UserError
+
+OWN = (
+    "rounds",
+    "policy_init",
+    "reward_init",
+    "reward",
+    "policy",
+    "sampled",
+    "judged",
+    "launch",
+    "dry_run",
+    "traceback",
+)
+REFUSED = {
+    "resume": "each step goes on where it was interrupted by itself",
+    "experiment": "an experiment is a sweep of trainings: write out what it sets",
+    "optimized_metric": "iterate has no single metric",
+}
+ONLY_REWARD = ("method", "loss", "denoise", "contrastive", "meta", "members", "ensemble")
+ONLY_POLICY = ("ppo",)
+# What the commands beside `train` read.
+SAMPLE = ("data", "loader", "sampling", "engine", "attention", "paths")
+JUDGE = ("data", "loader", "attention", "paths", "judge")
+EVALUATE = ("loader", "attention", "paths")
+
+
+@dataclass(frozen=True)
+class Forwarded:
+    """Overrides for each kind of step, in the order in which they were given."""
+
+    reward: tuple[str, ...]
+    policy: tuple[str, ...]
+    sample: tuple[str, ...]
+    judge: tuple[str, ...]
+    evaluate: tuple[str, ...]
+
+
+def forwarded(overrides: Iterable[str], reward: Mapping[str, Any], policy: Mapping[str, Any]) -> Forwarded:
+    """Sort what was given on the command line by who reads it.
+
+    Args:
+        overrides: as they were given.
+        reward, policy: more for the trainings of the reward model and of the policy.
+
+    Raises:
+        UserError: one that no step could take.
+    """
+    given: list[tuple[str, str]] = []
+    for override in overrides:
+        key = first_key(override)
+        if key in REFUSED:
+            raise UserError(f"{override} is nothing for iterate: {REFUSED[key]}.")
+        if key not in OWN:
+            given.append((key, override))
+    if any(override.startswith("meta.responses=") for _, override in given):
+        raise UserError("meta.responses is what each round samples: leave it out, or use `rlhf-rm train`.")
+
+    def of(keys: Sequence[str]) -> tuple[str, ...]:
+        return tuple(override for key, override in given if key in keys)
+
+    def but(keys: Sequence[str]) -> tuple[str, ...]:
+        return tuple(override for key, override in given if key not in (*keys, "judge", "launcher"))
+
+    return Forwarded(
+        reward=(*but(ONLY_POLICY), *more(reward)),
+        policy=(*but(ONLY_REWARD), *more(policy)),
+        sample=of(SAMPLE),
+        judge=of(JUDGE),
+        evaluate=of(EVALUATE),
+    )
+
+
+def first_key(override: str) -> str:
+    """What an override is about: ``data`` of ``data=hh``, ``+data@data.source=hh`` and ``data.path=FILE``."""
+    return re.split(r"[.@=]", override.lstrip("+~"), maxsplit=1)[0]
+
+
+def more(overrides: Mapping[str, Any]) -> list[str]:
+    """A mapping from keys to values as overrides."""
+    return [override_of(key, value) for key, value in overrides.items()]
+
+
+def override_of(key: str, value: Any) -> str:
+    """An override that gives this value to the key, whatever characters it has."""
+    return f"{key}={_quoted(value)}"
+
+
+def _quoted(value: Any) -> str:
+    if isinstance(value, DictConfig | ListConfig):
+        value = OmegaConf.to_container(value, resolve=True)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(map(_quoted, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_quoted(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_][\w/.@-]*", value):
+        escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+        return f"'{escaped}'"
+    return str(value)

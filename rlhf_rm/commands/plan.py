@@ -1,0 +1,197 @@
+"""The steps of `iterate`: which command does what with what, in which order."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from rlhf_rm.commands.build import starting_policy
+from rlhf_rm.commands.forward import Forwarded, forwarded, override_of
+from rlhf_rm.data.world.source import WorldSource
+from rlhf_rm.errors import UserError
+from rlhf_rm.models.hub import local_copy
+from rlhf_rm.rounds.stage import Stage
+
+POLICY_INIT, REWARD_INIT = ("sft", "previous"), ("base", "previous")
+TRAINED = ("export", "metrics.json")
+MODEL_OF = ("model.architecture=null", "model.vocab_size=null")  # a trained model is no fresh one
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All steps, in their order.
+
+    Args:
+        stages: of all rounds.
+        parts: of each round its stages by their part: ``reward``, ``policy``, ``judgement``, …
+        method: of the reward model.
+        search: what a command of its own needs to find the same configuration files.
+    """
+
+    stages: tuple[Stage, ...]
+    parts: tuple[dict[str, Stage], ...]
+    method: str
+    search: tuple[str, ...]
+
+    def rounds(self, root: Path) -> list[dict[str, Path]]:
+        """The directories of each round's stages."""
+        return [{part: stage.directory(root) for part, stage in parts.items()} for parts in self.parts]
+
+
+def make_plan(cfg: DictConfig, root: Path) -> Plan:
+    """The steps that the configuration asks for.
+
+    Raises:
+        UserError: settings out of their range, or no policy to begin with.
+    """
+    _check(cfg)
+    hydra = HydraConfig.get()
+    given = forwarded(hydra.overrides.task, cfg.reward or {}, cfg.policy or {})
+    choices: Any = hydra.runtime.choices
+    search = [one for one in hydra.overrides.hydra if one.startswith("hydra.searchpath=")]
+    for source in hydra.runtime.config_sources:
+        search += ["--config-dir", source.path] if source.provider == "command-line" else []
+    planner = Planner(cfg, root, given, f"data={choices.data}", choices.judge)
+    return planner.plan(choices.method, tuple(search))
+
+
+def _check(cfg: DictConfig) -> None:
+    if not isinstance(cfg.rounds, int) or cfg.rounds < 1:
+        raise UserError(f"rounds={cfg.rounds} must be a whole number of at least 1.")
+    for name, allowed in (("policy_init", POLICY_INIT), ("reward_init", REWARD_INIT)):
+        if cfg[name] not in allowed:
+            raise UserError(f"{name}={cfg[name]} is unknown: use one of {', '.join(allowed)}.")
+    if cfg.method.module._target_.rsplit(".", 1)[-1] in ("SFTModule", "PPOModule"):
+        raise UserError(
+            "method is how each round trains its reward model: meta, reward, denoised, contrastive or "
+            "meta_contrastive; the policy learns by PPO."
+        )
+
+
+class Planner:
+    """Lays out the rounds.
+
+    Args:
+        cfg: of `iterate`.
+        root: where everything lies.
+        given: overrides for each kind of step.
+        data: the override that chooses the data.
+        judge: which judge was chosen.
+    """
+
+    def __init__(self, cfg: DictConfig, root: Path, given: Forwarded, data: str, judge: str) -> None:
+        self.cfg, self.root, self.given, self.data, self.judge = cfg, root, given, data, judge
+        # The policy's own overrides may name another model than the reward model's.
+        policy = compose("train", overrides=["method=ppo", *given.policy])
+        self.start = starting_policy(policy)
+        self.world = cfg.data._target_.endswith(f".{WorldSource.__name__}")
+        self.climbs = "ascent" in cfg.method.module
+
+    def plan(self, method: str, search: tuple[str, ...]) -> Plan:
+        """All rounds."""
+        begin = self._answers("start/answers", self.start)
+        stages, parts = [begin], []
+        before: dict[str, Stage] = {"answers": begin}
+        for number in range(self.cfg.rounds):
+            found = self._round(number, method, before, begin)
+            stages += [stage for stage in found.values() if stage not in stages]
+            parts.append(found)
+            before = found
+        return Plan(tuple(stages), tuple(parts), method, search)
+
+    def _round(self, number: int, method: str, before: dict[str, Stage], begin: Stage) -> dict[str, Stage]:
+        """The stages of one round by their part, in the order in which they are done."""
+        name, seed = f"round_{number:02d}", self.cfg.seed + number
+        policy = before["policy"].output(self.root) if "policy" in before else self.start
+        stages: dict[str, Stage] = {}
+        if self.climbs:
+            stages["responses"] = self._sample(
+                f"{name}/responses", policy, self.cfg.sampled, self.cfg.meta.k or 5, seed
+            )
+        if self.climbs or self.cfg.reward_init == "previous" or "reward" not in before:
+            stages["reward"] = self._reward(name, method, before.get("reward"), stages.get("responses"))
+        else:
+            stages["reward"] = before["reward"]  # nothing that it depends on has changed
+        if self.world:
+            stages["accuracy"] = self._accuracy(name, stages["reward"], before["answers"])
+        stages["policy"] = self._policy(name, stages["reward"], before.get("policy"))
+        stages["answers"] = self._answers(f"{name}/answers", stages["policy"].output(self.root))
+        stages["judgement"] = self._judgement(name, stages["answers"], begin)
+        return stages
+
+    def _sample(self, name: str, policy: Path | str, asked: DictConfig, k: int, seed: int) -> Stage:
+        overrides = (
+            *self._data_and(self.given.sample),
+            override_of("run", str(policy)),
+            override_of("set", asked.set),
+            override_of("limit", asked.prompts),
+            f"k={k}",
+            f"seed={seed}",
+            f"gold={str(self.world).lower()}",
+            override_of("output", str(self.root / name / "responses.jsonl")),
+        )
+        return Stage(name, "sample", overrides, _read(policy), ("responses.jsonl",))
+
+    def _answers(self, name: str, policy: Path | str) -> Stage:
+        """What a policy says to the prompts that are judged; the seed is the same in all rounds."""
+        return self._sample(name, policy, self.cfg.judged, self.cfg.judged.k, self.cfg.seed)
+
+    def _reward(self, name: str, method: str, before: Stage | None, responses: Stage | None) -> Stage:
+        overrides = [*self._data_and(self.given.reward), f"method={method}", "resume=auto"]
+        reads: list[Path] = []
+        if responses is not None:
+            file = responses.output(self.root)
+            overrides.append(override_of("meta.responses", str(file)))
+            reads.append(file)
+        if before is not None and self.cfg.reward_init == "previous":
+            overrides += self._from(before)
+            reads.append(before.output(self.root))
+        return Stage(f"{name}/reward", "train", tuple(overrides), tuple(reads), TRAINED)
+
+    def _policy(self, name: str, reward: Stage, before: Stage | None) -> Stage:
+        judge = reward.output(self.root)
+        overrides = [*self._data_and(self.given.policy), "method=ppo", "resume=auto"]
+        overrides.append(override_of("ppo.reward", str(judge)))
+        reads = [judge, *_read(self.start)]
+        if before is not None and self.cfg.policy_init == "previous":
+            overrides += self._from(before)
+            reads = [judge, before.output(self.root)]
+        return Stage(f"{name}/policy", "train", tuple(overrides), tuple(reads), TRAINED)
+
+    def _accuracy(self, name: str, reward: Stage, answers: Stage) -> Stage:
+        """Of the reward model, by gold, on what the policy said to other prompts before this round."""
+        run, file = reward.output(self.root), answers.output(self.root)
+        overrides = (
+            *self.given.evaluate,
+            override_of("run", str(run)),
+            "data=jsonl",
+            override_of("data.path", str(file)),
+        )
+        return Stage(f"{name}/accuracy", "evaluate", overrides, (run, file), ("evaluation.json",))
+
+    def _judgement(self, name: str, answers: Stage, begin: Stage) -> Stage:
+        a, b = answers.output(self.root), begin.output(self.root)
+        overrides = (
+            f"judge={self.judge}",
+            *self._data_and(self.given.judge),
+            override_of("a", str(a)),
+            override_of("b", str(b)),
+        )
+        return Stage(f"{name}/judgement", "judge", overrides, (a, b), ("judgement.json", "verdicts.jsonl"))
+
+    def _data_and(self, overrides: Sequence[str]) -> tuple[str, ...]:
+        """With the choice of the data, where it was not made by name."""
+        named = any(one.startswith("data=") for one in overrides)
+        return tuple(overrides) if named else (self.data, *overrides)
+
+    def _from(self, stage: Stage) -> list[str]:
+        return [override_of("model.path", str(stage.output(self.root))), *MODEL_OF]
+
+
+def _read(model: Path | str) -> tuple[Path, ...]:
+    """The directory of a model; of the hub's, where its copy lies."""
+    return (model if isinstance(model, Path) else Path(local_copy(model)),)
