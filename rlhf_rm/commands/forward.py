@@ -9,6 +9,10 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from rlhf_rm.errors import UserError
 
+# Text that Hydra reads as itself; any other is quoted, `true` and `null` too.
+SIMPLE = re.compile(
+    r"(?!(?:true|false|null|nan|inf|yes|no|on|off)$)[A-Za-z_/][A-Za-z0-9_/.@-]*", re.IGNORECASE
+)
 OWN = (
     "rounds",
     "policy_init",
@@ -106,7 +110,8 @@ def _quoted(value: Any) -> str:
         return f"[{','.join(map(_quoted, value))}]"
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{_quoted(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, str) and not re.fullmatch(r"[A-Za-z_][\w/.@-]*", value):
-        escaped = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    if isinstance(value, str) and not SIMPLE.fullmatch(value):
+        # Backslashes count only before a quote, the closing one included.
+        escaped = re.sub(r"(\\+)$", r"\1\1", re.sub(r"(\\*)'", r"\1\1\\'", value))
         return f"'{escaped}'"
     return str(value)

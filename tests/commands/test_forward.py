@@ -1,0 +1,52 @@
+"""Which overrides of `iterate` go where, and values that become overrides again."""
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from rlhf_rm.commands.forward import first_key, forwarded, override_of
+from rlhf_rm.errors import UserError
+
+TEXTS = ["plain", "a b", "it's", "C:\\x\\", "\\'", "{x}", "1", "true", "null", "a=b", "/p/q-1", "", "é,ü"]
+
+
+@pytest.mark.parametrize(
+    "value", [1, 0.5, -1, True, False, None, ["a", 2, None], {"lr": 0.1, "name": "x y"}, *TEXTS]
+)
+def test_a_value_survives_as_an_override(value):
+    parsed = OverridesParser.create().parse_override(override_of("some.key", value))
+    assert parsed.key_or_group == "some.key" and parsed.value() == value
+    assert type(parsed.value()) is type(value)
+
+
+def test_the_first_key_of_every_form():
+    forms = ["data=hh", "data.path=x", "+data@data.source=hh", "~data", "++data.limit=3", "+data.a.b=0.7"]
+    assert {first_key(one) for one in forms} == {"data"}
+
+
+def test_everybody_gets_what_they_read():
+    given = ["rounds=3", "data=hh", "data.path=f", "model=tiny", "loss=hinge", "denoise=flip", "meta.k=3"]
+    given += ["ppo=quick", "sampling.temperature=0.8", "judge=reward", "judge.run=r", "seed=7"]
+    given += ["paths.cache_dir=c", "launcher=joblib", "method=reward", "policy={a: 1}"]
+    found = forwarded(given, {"trainer.max_epochs": 2}, {"trainer.max_steps": 9})
+    data = ("data=hh", "data.path=f")
+    drawn = ("sampling.temperature=0.8", "seed=7", "paths.cache_dir=c")
+    about = ("loss=hinge", "denoise=flip", "meta.k=3")
+    assert found.reward == (*data, "model=tiny", *about, *drawn, "method=reward", "trainer.max_epochs=2")
+    assert found.policy == (*data, "model=tiny", "ppo=quick", *drawn, "trainer.max_steps=9")
+    assert found.sample == (*data, "sampling.temperature=0.8", "paths.cache_dir=c")
+    assert found.judge == (*data, "judge=reward", "judge.run=r", "paths.cache_dir=c")
+    assert found.evaluate == ("paths.cache_dir=c",)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("resume=auto", "each step goes on where it was interrupted by itself"),
+        ("experiment=denoise", "write out what it sets"),
+        ("optimized_metric=val/loss", "no single metric"),
+        ("meta.responses=f.jsonl", "meta.responses is what each round samples"),
+    ],
+)
+def test_what_no_step_could_take_is_refused(override, says):
+    with pytest.raises(UserError, match=says):
+        forwarded([override], {}, {})

@@ -1,0 +1,146 @@
+"""`rlhf-rm iterate`: plan, rounds, what is done before, what is killed, and what is refused."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rlhf_rm.commands.iterate import alone
+
+ROOT = Path(__file__).parents[2]
+SIZES = ["sampling.max_new_tokens=8", "judged.k=2", "policy={trainer.max_steps: 2}"]
+FAST = [*SIZES, "trainer.max_steps=2"]
+
+
+def rounds(directory):
+    return json.loads((directory / "rounds.json").read_text())["rounds"]
+
+
+def test_two_rounds_leave_a_table_and_are_not_done_twice(rlhf_rm, small, tmp_path):
+    told = [*small, *FAST, "rounds=2", f"hydra.run.dir={tmp_path / 'run'}"]
+    plan = rlhf_rm("iterate", *told, "dry_run=true")
+    assert plan.code == 0, plan.err
+    assert plan.out.count(": to do") == 13 and "rlhf-rm train data=synthetic" in plan.out
+    assert not (tmp_path / "run" / "round_00").exists()
+    ended = rlhf_rm("iterate", *told)
+    assert ended.code == 0, ended.err
+    table = rounds(tmp_path / "run")
+    assert [row["round"] for row in table] == [1, 2]
+    for row in table:
+        assert {
+            "win",
+            "tie",
+            "lose",
+            "gold",
+            "accuracy_policy",
+            "accuracy_test",
+            "spread",
+            "ascent_cosine",
+        } <= set(row)
+        assert row["win"] + row["tie"] + row["lose"] == pytest.approx(1)
+    assert (tmp_path / "run" / "rounds.png").stat().st_size > 10_000
+    lines = [
+        json.loads(one)
+        for one in (tmp_path / "run/round_01/responses/responses.jsonl").read_text().splitlines()
+    ]
+    assert len(lines[0]["responses"]) == len(lines[0]["scores"]) == 5
+    policy = json.loads((tmp_path / "run/round_01/policy/manifest.json").read_text())
+    assert "./round_00/policy/export" in policy["reads"] and "./round_01/reward/export" in policy["reads"]
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("manifest.json")}
+    again = rlhf_rm("iterate", *told)
+    assert again.code == 0 and again.out.count("done before") == 13
+    assert rounds(tmp_path / "run") == table
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("manifest.json")} == before
+    longer = rlhf_rm("iterate", *[one for one in told if one != "rounds=2"], "rounds=3")
+    assert longer.code == 0 and longer.out.count("done before") == 13
+    assert rounds(tmp_path / "run")[:2] == table
+    changed = rlhf_rm("iterate", *told, "judge.tie=0.5")
+    assert changed.code == 0 and changed.out.count("done before") == 11
+    assert (tmp_path / "run/round_00/judgement.outdated_1/judgement.json").is_file()
+
+
+def test_a_plain_reward_model_is_trained_once_and_steps_may_be_launched(rlhf_rm, small, tmp_path):
+    told = [*small, *FAST, "rounds=2", "method=reward"]
+    here, there = tmp_path / "here", tmp_path / "there"
+    assert rlhf_rm("iterate", *told, f"hydra.run.dir={here}").code == 0
+    assert not (here / "round_01" / "reward").exists() and not (here / "round_00" / "responses").exists()
+    ended = rlhf_rm("iterate", *told, f"hydra.run.dir={there}", "launch='env LAUNCHED=1'")
+    assert ended.code == 0, ended.err
+    assert rounds(there) == rounds(here)
+
+
+def test_each_round_may_begin_where_the_last_ended_or_at_the_start(rlhf_rm, small, tmp_path):
+    told = [*small, *FAST, "rounds=2", "reward_init=previous", "policy_init=sft", "dry_run=true"]
+    plan = rlhf_rm("iterate", *told, f"hydra.run.dir={tmp_path / 'run'}").out.splitlines()
+    command = {
+        line.split("]")[1].split(":")[0].strip(): plan[i + 1] for i, line in enumerate(plan) if line[0] == "["
+    }
+    assert "round_00/reward/export" in command["round_01/reward"].split("model.path=")[1]
+    assert "model.path=" not in command["round_01/policy"] and "model.path=" not in command["round_00/reward"]
+
+
+def start(told, cache, log):
+    env = os.environ | {"PYTHONPATH": str(ROOT), "RLHF_RM_CACHE": cache, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "rlhf_rm.cli", "iterate", *told], stdout=log, stderr=subprocess.STDOUT, env=env
+    )
+
+
+def killed_and_resumed(told, cache, directory, times, seed):
+    """Kill a run at random moments, begin it again each time, and let the last one end."""
+    rng = random.Random(seed)
+    whole = directory / "whole"
+    with (directory / "log").open("w") as log:
+        began = time.monotonic()
+        assert start([*told, f"hydra.run.dir={whole}"], cache, log).wait(timeout=600) == 0
+        seconds = time.monotonic() - began
+        part = [*told, f"hydra.run.dir={directory / 'part'}"]
+        for _ in range(times):
+            process = start(part, cache, log)
+            time.sleep(rng.uniform(0.2, 1.0) * seconds)
+            process.send_signal(signal.SIGKILL)
+            process.wait(timeout=60)
+        assert start(part, cache, log).wait(timeout=600) == 0, (directory / "log").read_text()[-3000:]
+    assert rounds(directory / "part") == rounds(whole)
+    return seconds
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_table(small, tmp_path, cache):
+    every = "callbacks.checkpoint.every_n_steps=1"
+    killed_and_resumed([*small, *SIZES, "rounds=2", every], cache, tmp_path, times=2, seed=1)
+
+
+def test_only_one_works_in_a_directory(rlhf_rm, small, tmp_path):
+    with alone(tmp_path / "run"):
+        ended = rlhf_rm("iterate", *small, *FAST, f"hydra.run.dir={tmp_path / 'run'}")
+    assert ended.code == 2 and "another process is at work in" in ended.err
+
+
+def test_a_step_that_fails_says_which_one_it_was(rlhf_rm, small, tmp_path):
+    told = [*small, *FAST, "rounds=1", f"hydra.run.dir={tmp_path / 'run'}", "meta.held_out=0"]
+    ended = rlhf_rm("iterate", *told)
+    assert ended.code == 2 and "round_00/reward: meta.k=5 must be" in ended.err
+    launched = rlhf_rm("iterate", *told, "launch=env")
+    assert launched.code == 2 and "round_00/reward failed with exit code 2" in launched.err
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        (["rounds=0"], "rounds=0 must be a whole number of at least 1"),
+        (["policy_init=base"], "policy_init=base is unknown: use one of sft, previous"),
+        (["reward_init=sft"], "reward_init=sft is unknown: use one of base, previous"),
+        (["method=ppo"], "method is how each round trains its reward model"),
+        (["resume=auto"], "resume=auto is nothing for iterate"),
+        (["base.enabled=false"], "a policy of random weights has nothing to say"),
+    ],
+)
+def test_bad_input_ends_with_a_sentence(rlhf_rm, small, told, says):
+    ended = rlhf_rm("iterate", *small, *told)
+    assert ended.code == 2 and says in ended.err, ended.err
