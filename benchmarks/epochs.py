@@ -8,7 +8,7 @@ import argparse
 import json
 import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,15 @@ class Side:
     overrides: Sequence[str]
 
 
-def compare(script: str, about: str, sides: Mapping[str, Side], settings: Mapping[str, int]) -> int:
+def compare(
+    script: str,
+    about: str,
+    sides: Mapping[str, Side],
+    settings: Mapping[str, int],
+    *,
+    prepare: Callable[[argparse.Namespace, Path], Sequence[str]] = lambda args, directory: (),
+    conclude: Callable[[dict[str, Any]], str] = lambda report: "",
+) -> int:
     """The whole of a script that compares methods; returns its exit status.
 
     Args:
@@ -39,6 +47,8 @@ def compare(script: str, about: str, sides: Mapping[str, Side], settings: Mappin
         about: what it is for.
         sides: by name; the first is what the others are measured against.
         settings: further whole numbers of the command line, with their defaults.
+        prepare: called with the command line and a directory; makes files there, and returns overrides.
+        conclude: called with the report, to which it may add; returns what else to print.
     """
     args = arguments(about, sides, settings)
     told = {name: getattr(args, name) for name in settings}
@@ -53,7 +63,13 @@ def compare(script: str, about: str, sides: Mapping[str, Side], settings: Mappin
     described = machine()
     with tempfile.TemporaryDirectory() as directory:
         job = Job(
-            overrides=("data=hh", f"data.path={args.data.resolve()}", f"model={args.model}", *args.overrides),
+            overrides=(
+                "data=hh",
+                f"data.path={args.data.resolve()}",
+                f"model={args.model}",
+                *prepare(args, Path(directory)),
+                *args.overrides,
+            ),
             directory=directory,
             pairs_per_step=args.pairs_per_step,
             steps=args.steps,
@@ -78,8 +94,10 @@ def compare(script: str, about: str, sides: Mapping[str, Side], settings: Mappin
         },
         "sides": {side: summary(rounds, pairs, args.pairs_per_step) for side, rounds in runs.items()},
     }
+    more = conclude(report)
     args.json.write_text(json.dumps(report, indent=1) + "\n")
     print_report(report, {name: side.what.format(**told) for name, side in sides.items()})
+    print(more, end="")
     return 0
 
 

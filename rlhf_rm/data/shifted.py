@@ -138,7 +138,9 @@ def split_prompts(
     """
     sides: dict[str, dict[Prompt, list[str]]] = {"train": {}, "validation": {}}
     for prompt, texts in responses.items():
-        side = assign_split(prompt_id(prompt), validation_fraction=held_out, test_fraction=0.0, split_seed=0)
+        # Another hash than that of the data's own splits, whose training prompts would all be on one side.
+        name = f"responses:{prompt_id(prompt)}"
+        side = assign_split(name, validation_fraction=held_out, test_fraction=0.0, split_seed=0)
         sides[side][prompt] = texts
     return sides
 

@@ -76,6 +76,14 @@ class MetaRewardModule(RewardModule):
 
     def _climb(self, responses: Step[ResponseBatch]) -> Tensor:
         """Go from θ to θ′; returns J at θ."""
+        objective = self.objective(responses)
+        self.log("train/ascent_norm", self.ascent.up([p for p in self.model.parameters() if p.requires_grad]))
+        optimizer: Any = self.optimizers()
+        optimizer.zero_grad()
+        return objective
+
+    def objective(self, responses: Step[ResponseBatch]) -> Tensor:
+        """J, the mean over the prompts of all ranks; its gradient is added to the weights'."""
         prompts = torch.tensor(float(sum(batch.examples for batch in responses)), device=self.device)
         of_model = {id(parameter) for parameter in self.model.parameters()}
         others = [p for p in self.parameters() if p.requires_grad and id(p) not in of_model]
@@ -86,11 +94,7 @@ class MetaRewardModule(RewardModule):
             # DDP waits for a gradient of every parameter, also of those that only the preferences read.
             return (objective_B * batch.weight_B).sum() + sum(0.0 * one.sum() for one in others)
 
-        objective = super().accumulate(responses, prompts, objective_sum, list)
-        self.log("train/ascent_norm", self.ascent.up([p for p in self.model.parameters() if p.requires_grad]))
-        optimizer: Any = self.optimizers()
-        optimizer.zero_grad()
-        return objective
+        return super().accumulate(responses, prompts, objective_sum, list)
 
     def _warn_if_rounded(self, changed: Tensor) -> None:
         if self._warned or self.global_step > 1 or changed >= ROUNDED:

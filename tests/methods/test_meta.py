@@ -20,6 +20,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from rlhf_rm.data.meta import MetaDataModule
 from rlhf_rm.data.response_file import read_responses
+from rlhf_rm.data.shifted import split_prompts
+from rlhf_rm.data.splits import assign_split
+from rlhf_rm.data.types import Message, prompt_id
 from rlhf_rm.errors import UserError
 from rlhf_rm.functional.meta import difference_objective
 from rlhf_rm.methods.schedules import warmup_constant
@@ -314,6 +317,14 @@ def test_a_response_that_came_twice_counts_twice_and_costs_once(tiny, tmp_path):
     assert len(batch.rows.last_N) == 3 and len(batch.first_B) == 10
     assert (batch.first_B == batch.second_B).sum() == 3
     assert batch.weight_B.tolist() == pytest.approx([2 / 25] * 10)
+
+
+def test_some_of_the_datas_own_training_prompts_are_held_out():
+    prompts = [(Message("user", f"question {i}"),) for i in range(3000)]
+    sides = {"validation_fraction": 0.1, "test_fraction": 0.1, "split_seed": 0}
+    train = [one for one in prompts if assign_split(prompt_id(one), **sides) == "train"]
+    held_out = split_prompts({prompt: ["a", "b"] for prompt in train}, 0.1)["validation"]
+    assert 0.07 < len(held_out) / len(train) < 0.13
 
 
 @pytest.mark.parametrize(
