@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModel
 from rlhf_rm.models.tokenizer import save_tokenizer, train_byte_bpe
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-PRIMARY = ("train", "evaluate", "score", "export", "audit", "vote", "report", "sample", "judge")
+PRIMARY = ("train", "evaluate", "score", "export", "audit", "vote", "report", "sample", "judge", "iterate")
 SHARED = ("command", "scoring")  # parts of the primary configurations
 # Needs processes of its own: tests/test_cli_ddp.py. Has nothing to train on: tests/data/test_hub.py. Has no
 # preferences: tests/data/test_dialogues.py.
@@ -90,7 +90,7 @@ def test_options_run(rlhf_rm, small, tmp_path, world_strengths, group, option):
         ]
     if group == "contrastive":
         overrides.append("method=contrastive")
-    if option == "contrastive":
+    if option in ("contrastive", "meta_contrastive"):
         overrides.append("contrastive=simcse_pairs")
     ended = rlhf_rm("train", *overrides, f"{group}={option}")
     assert ended.code == 0, ended.err

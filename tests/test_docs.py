@@ -24,7 +24,7 @@ FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 OUR_FILE = re.compile(r"^`(my_rewards/[\w/]+\.\w+)`\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 KEY = re.compile(
-    r"`((?:data|model|loader|trainer|optimizer|scheduler|method|base|callbacks|evaluate|contrastive|sampling|judge)\.[\w.]+)(?:=[^`]*)?`"
+    r"`((?:data|model|loader|trainer|optimizer|scheduler|method|base|callbacks|evaluate|contrastive|meta|sampling|sampled|judged|judge)\.[\w.]+)(?:=[^`]*)?`"
 )
 
 
@@ -136,6 +136,7 @@ def test_keys_that_pages_name_exist():
         composed("train", ["method=contrastive", "contrastive=swav_pairs"]),
         composed("evaluate", []),
         composed("sample", []),
+        composed("iterate", []),
         *(composed("judge", [f"judge={name}"]) for name in ("gold", "reward", "endpoint")),
     ]
     named = {(page.name, key) for page in PAGES for key in KEY.findall(page.read_text())}

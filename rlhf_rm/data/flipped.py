@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rlhf_rm.data.rows import ALL
 from rlhf_rm.data.types import PreferencePair, PreferenceSource
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import fingerprint
@@ -18,7 +19,7 @@ class FlippedSource:
     """The pairs of a source, of which exactly ``round(flip_rate * pairs)`` for training change sides.
 
     So that on real data too some labels are known to be wrong. The note ``flipped`` says which; it is not
-    seen by training. Other splits, and ``all``, stay as they are. A pair that was turned is another pair,
+    seen by training. Other splits stay as they are. A pair that was turned is another pair,
     as if the data had it so: it has the ``pair_id`` of its new sides.
 
     Args:
@@ -38,8 +39,8 @@ class FlippedSource:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Those of the source."""
-        return self.source.splits
+        """Those of the source, but for the whole of it, in which nothing would be turned."""
+        return tuple(split for split in self.source.splits if split != ALL)
 
     def pairs(self, split: str) -> Sequence[PreferencePair]:
         """The pairs of one split, in the order of the source."""
