@@ -14,7 +14,7 @@ KINDS = ("plain", "normalised")
 class Ascent:
     """Takes weights from θ up to θ′ along the gradient that they hold, and brings them back bit by bit.
 
-    Between the two there is one copy of the weights, and no more. Sharded weights (FSDP2) move shard by
+    It keeps one copy of the weights, and no more. Sharded weights (FSDP2) move shard by
     shard. Source: MetaRM (arXiv 2405.00438), section 2, the meta step; paper, section 4.
 
     Args:
@@ -35,7 +35,7 @@ class Ascent:
                 raise UserError(f"meta.ascent.{name}={value} must be a number above 0.")
         self.kind, self.learning_rate, self.radius = kind, learning_rate, radius
         self._moved: list[nn.Parameter] = []
-        self._before: list[Tensor] = []
+        self._copies: dict[nn.Parameter, Tensor] = {}
 
     @torch.no_grad()
     def up(self, parameters: Sequence[nn.Parameter]) -> Tensor:
@@ -46,54 +46,64 @@ class Ascent:
         """
         self._moved = [parameter for parameter in parameters if parameter.grad is not None]
         gradients = [parameter.grad for parameter in self._moved if parameter.grad is not None]
-        norm = torch.stack([_square(gradient) for gradient in gradients]).sum().sqrt()
-        self._before = [parameter.detach().clone() for parameter in self._moved]
+        norm = _whole(torch.nn.utils.get_total_norm(gradients))
         # A gradient of 0 goes nowhere, and must not go there by way of 0/0.
-        step = self.learning_rate if self.kind == "plain" else self.radius / norm.clamp(min=1e-30)
+        step = self.learning_rate if self.kind == "plain" else self.radius / max(float(norm), 1e-30)
         for parameter, gradient in zip(self._moved, gradients, strict=True):
-            parameter.add_(gradient * step)
+            # The memory of the copy is kept for the next step: to ask for it anew takes longer than to fill
+            # it.
+            if parameter not in self._copies:
+                self._copies[parameter] = torch.empty_like(parameter)
+            self._copies[parameter].copy_(parameter)
+            parameter.add_(gradient, alpha=step)
         return norm
 
     @torch.no_grad()
-    def measures(self) -> dict[str, Tensor]:
-        """What the step was, between :meth:`up` and :meth:`back`.
+    def back(self) -> dict[str, Tensor]:
+        """Put the weights back as they were, bit by bit, and say what the step was.
 
         ``ascent_length`` is ‖θ′ − θ‖, ``ascent_changed`` the share of the weights that differ: far below 1
         the step is lost in their rounding. ``ascent_cosine`` is that of the step with the gradient which
-        the parameters hold now. All are taken from the weights themselves, one at a time, so that no second
-        copy is needed.
+        the parameters hold now.
         """
-        zero = torch.zeros((), device=self._moved[0].device, dtype=torch.float64)
-        square, changed, along, slope = (zero.clone() for _ in range(4))
-        total = 0
-        for parameter, before in zip(self._moved, self._before, strict=True):
-            step = parameter - before
-            square += _square(step)
-            changed += _whole((step != 0).sum())
-            total += step.numel()
+        steps, changed, along = [], [], []
+        for parameter in self._moved:
+            before = self._copies[parameter]
+            parameter.sub_(before)  # the step, in the place of what is known anyway: no memory of its own
+            steps.append(_whole(torch.linalg.vector_norm(parameter.data)))
+            changed.append(_whole(torch.count_nonzero(parameter.data)))
             if parameter.grad is not None:
-                along += _whole((step * parameter.grad).sum(dtype=torch.float64))
-                slope += _square(parameter.grad)
-        lengths = (square.sqrt() * slope.sqrt()).clamp(min=1e-300)
-        return {
-            "ascent_length": square.sqrt().float(),
-            "ascent_changed": (changed / total).float(),
-            "ascent_cosine": (along / lengths).float(),
-        }
-
-    @torch.no_grad()
-    def back(self) -> None:
-        """Put the weights back as they were, bit by bit, and drop the copy."""
-        for parameter, before in zip(self._moved, self._before, strict=True):
+                along.append(_whole(_dot(parameter.data, parameter.grad)))
             parameter.copy_(before)
-        self._moved, self._before = [], []
+        told = _told(self._moved, steps, changed, along)
+        self._moved = []
+        return told
 
 
-def _square(values: Tensor) -> Tensor:
-    """The sum of all squares, in float64."""
-    return _whole(values.float().square().sum(dtype=torch.float64))
+def _told(
+    moved: list[nn.Parameter], steps: list[Tensor], changed: list[Tensor], along: list[Tensor]
+) -> dict[str, Tensor]:
+    """What :meth:`Ascent.back` says, from what it has of each parameter."""
+    if not moved:
+        return {}
+    length = torch.stack(steps).double().square().sum().sqrt()
+    slope = _whole(
+        torch.nn.utils.get_total_norm([one.grad for one in moved if one.grad is not None])
+    ).double()
+    dot = torch.stack(along).double().sum() if along else torch.zeros_like(length)
+    return {
+        "ascent_length": length.float(),
+        "ascent_changed": torch.stack(changed).sum() / sum(one.numel() for one in moved),
+        "ascent_cosine": (dot / (length * slope).clamp(min=1e-300)).float(),
+    }
+
+
+def _dot(first: Tensor, second: Tensor) -> Tensor:
+    if isinstance(first, DTensor):
+        return (first * second).sum()
+    return torch.dot(first.flatten(), second.flatten())
 
 
 def _whole(value: Tensor) -> Tensor:
-    """A sum over all shards."""
+    """A sum or a norm over all shards."""
     return value.full_tensor() if isinstance(value, DTensor) else value

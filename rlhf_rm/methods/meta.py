@@ -65,13 +65,11 @@ class MetaRewardModule(RewardModule):
         self.log("train/ascent_objective", self._climb(self._responses))
         try:
             mean = super().accumulate(step, weight, loss_sum, culprits)
-            measures = self.ascent.measures()
         finally:
-            self.ascent.back()
-        self.last_ascent = measures
-        for name, value in measures.items():
+            self.last_ascent = self.ascent.back()
+        for name, value in self.last_ascent.items():
             self.log(f"train/{name}", value)
-        self._warn_if_rounded(measures["ascent_changed"])
+        self._warn_if_rounded(self.last_ascent["ascent_changed"])
         return mean
 
     def _climb(self, responses: Step[ResponseBatch]) -> Tensor:

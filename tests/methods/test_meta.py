@@ -204,9 +204,10 @@ def test_the_objective_rises_and_the_weights_come_back_bit_by_bit(tiny, tmp_path
             self.weights = [p.detach().clone() for p in module.model.parameters()]
 
             def watched_back():
-                back()
+                told = back()
                 same = zip(self.weights, module.model.parameters(), strict=True)
                 seen.append(all(torch.equal(before, after) for before, after in same))
+                return told
 
             module.ascent.back = watched_back
 
