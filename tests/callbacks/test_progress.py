@@ -1,5 +1,6 @@
 import io
 
+import lightning as L
 import pytest
 from rich.console import Console
 
@@ -64,3 +65,17 @@ def test_other_ranks_are_silent(capsys):
     bar.disable()
     bar.print("hello")
     assert capsys.readouterr().out == ""
+
+
+def test_what_a_module_prints_comes_through(tiny, tmp_path):
+    class Say(L.Callback):
+        def on_train_start(self, trainer, module):
+            module.print("Warning: of a module")
+
+    bar = TrainingProgress("training", 0.0)
+    out = io.StringIO()
+    bar.console = Console(file=out, force_terminal=False, width=160)
+    tiny.fit(tmp_path, enable_progress_bar=True, also=[Throughput(1), bar, Say()])
+    assert "Warning: of a module" in out.getvalue()
+    bar.disable()
+    assert not bar.is_enabled
