@@ -3,7 +3,6 @@
 import fcntl
 import gc
 import importlib
-import logging
 import shlex
 import subprocess
 import sys
@@ -22,8 +21,6 @@ from rlhf_rm.errors import UserError
 from rlhf_rm.files import write_json
 from rlhf_rm.rounds.stage import DONE, INTERRUPTED, Stage
 from rlhf_rm.rounds.table import Row, describe, round_row, rounds_figure
-
-log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> list[Row] | None:

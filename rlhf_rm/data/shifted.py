@@ -82,11 +82,6 @@ class ShiftedResponses:
     def __len__(self) -> int:
         return len(self.trees)
 
-    @property
-    def has_gold(self) -> bool:
-        """Whether the true reward of some response is known."""
-        return bool(np.isfinite(self.gold).any())
-
     @classmethod
     def open(cls, directory: Path) -> Self:
         """What :func:`encode_responses` left in ``directory``."""
