@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_rm.commands.base_model import base_model
 from rlhf_rm.commands.policy import made_reward_model
-from rlhf_rm.commands.responses import made_responses
+from rlhf_rm.commands.responses import drawn, made_responses
 from rlhf_rm.data.module import StepDataModule
 from rlhf_rm.data.sft import training_dialogues
 from rlhf_rm.data.types import PreferenceSource
@@ -66,7 +66,8 @@ def build_run(cfg: DictConfig) -> Run:
             attention,
             cache=cache,
             sampling=instantiate(cfg.sampling),
-            k=cfg.meta.k,
+            engine=cfg.engine,
+            k=drawn(cfg.meta),
             prompts=cfg.meta.made.prompts,
             seed=cfg.meta.made.seed,
         )

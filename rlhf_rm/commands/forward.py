@@ -3,8 +3,10 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from rlhf_rm.errors import UserError
@@ -29,9 +31,12 @@ REFUSED = {
     "resume": "each step goes on where it was interrupted by itself",
     "experiment": "an experiment is a sweep of trainings: write out what it sets",
     "optimized_metric": "iterate has no single metric",
+    "hparams_search": "iterate has no single metric to search by",
 }
 ONLY_REWARD = ("method", "loss", "denoise", "contrastive", "meta", "members", "ensemble")
 ONLY_POLICY = ("ppo",)
+# These name where something goes, not what a step depends on.
+PLACES = ("paths", "callbacks", "logger", "trainer", "hydra")
 # What the commands beside `train` read.
 SAMPLE = ("data", "loader", "sampling", "engine", "attention", "paths")
 JUDGE = ("data", "loader", "attention", "paths", "judge")
@@ -87,6 +92,15 @@ def forwarded(overrides: Iterable[str], reward: Mapping[str, Any], policy: Mappi
 def first_key(override: str) -> str:
     """What an override is about: ``data`` of ``data=hh``, ``+data@data.source=hh`` and ``data.path=FILE``."""
     return re.split(r"[.@=]", override.lstrip("+~"), maxsplit=1)[0]
+
+
+def named_paths(overrides: Iterable[str]) -> list[Path]:
+    """The files and directories that overrides name, such as data, strengths and models."""
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    dotted = [one for one in parsed if "." in one.key_or_group and first_key(one.key_or_group) not in PLACES]
+    values = [one.value() for one in dotted if not one.is_delete()]
+    flat = [text for value in values for text in (value if isinstance(value, list) else [value])]
+    return [Path(str(text)) for text in flat if isinstance(text, str) and text and Path(str(text)).exists()]
 
 
 def more(overrides: Mapping[str, Any]) -> list[str]:

@@ -67,7 +67,8 @@ def told(plan: Plan, root: Path) -> str:
             fresh = True
         elif fresh:
             state = "done, unless what comes before changes"
-        command = shlex.join(["rlhf-rm", stage.command, *stage.overrides])
+        place = override_of("hydra.run.dir", str(stage.directory(root)))
+        command = shlex.join(["rlhf-rm", stage.command, *stage.overrides, place])
         lines += [f"[{number}/{len(plan.stages)}] {stage.name}: {state}", f"    {command}"]
     return "\n".join(lines)
 
@@ -97,8 +98,7 @@ def carry_out(stage: Stage, root: Path, launch: str | None, search: Sequence[str
     if done.returncode != 0:
         raise UserError(
             f"{stage.name} failed with exit code {done.returncode}; what it said is above. The same command "
-            f"with "
-            f"hydra.run.dir={root} goes on there."
+            f"with hydra.run.dir={root} goes on there."
         )
 
 

@@ -7,12 +7,15 @@ from typing import Any
 
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
+from hydra.utils import get_class
 from omegaconf import DictConfig
 
 from rlhf_rm.commands.build import starting_policy
-from rlhf_rm.commands.forward import Forwarded, forwarded, override_of
+from rlhf_rm.commands.forward import Forwarded, forwarded, named_paths, override_of
+from rlhf_rm.commands.responses import drawn
 from rlhf_rm.data.world.source import WorldSource
 from rlhf_rm.errors import UserError
+from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.models.hub import local_copy
 from rlhf_rm.rounds.stage import Stage
 
@@ -65,7 +68,7 @@ def _check(cfg: DictConfig) -> None:
     for name, allowed in (("policy_init", POLICY_INIT), ("reward_init", REWARD_INIT)):
         if cfg[name] not in allowed:
             raise UserError(f"{name}={cfg[name]} is unknown: use one of {', '.join(allowed)}.")
-    if cfg.method.module._target_.rsplit(".", 1)[-1] in ("SFTModule", "PPOModule"):
+    if not issubclass(get_class(cfg.method.module._target_), RewardModule):
         raise UserError(
             "method is how each round trains its reward model: meta, reward, denoised, contrastive or "
             "meta_contrastive; the policy learns by PPO."
@@ -88,7 +91,7 @@ class Planner:
         # The policy's own overrides may name another model than the reward model's.
         policy = compose("train", overrides=["method=ppo", *given.policy])
         self.start = starting_policy(policy)
-        self.world = cfg.data._target_.endswith(f".{WorldSource.__name__}")
+        self.world = issubclass(get_class(cfg.data._target_), WorldSource)
         self.climbs = "ascent" in cfg.method.module
 
     def plan(self, method: str, search: tuple[str, ...]) -> Plan:
@@ -110,7 +113,7 @@ class Planner:
         stages: dict[str, Stage] = {}
         if self.climbs:
             stages["responses"] = self._sample(
-                f"{name}/responses", policy, self.cfg.sampled, self.cfg.meta.k or 5, seed
+                f"{name}/responses", policy, self.cfg.sampled, drawn(self.cfg.meta), seed
             )
         if self.climbs or self.cfg.reward_init == "previous" or "reward" not in before:
             stages["reward"] = self._reward(name, method, before.get("reward"), stages.get("responses"))
@@ -134,7 +137,8 @@ class Planner:
             f"gold={str(self.world).lower()}",
             override_of("output", str(self.root / name / "responses.jsonl")),
         )
-        return Stage(name, "sample", overrides, _read(policy), ("responses.jsonl",))
+        reads = (*_read(policy), *named_paths(self.given.sample))
+        return Stage(name, "sample", overrides, reads, ("responses.jsonl",))
 
     def _answers(self, name: str, policy: Path | str) -> Stage:
         """What a policy says to the prompts that are judged; the seed is the same in all rounds."""
@@ -142,7 +146,7 @@ class Planner:
 
     def _reward(self, name: str, method: str, before: Stage | None, responses: Stage | None) -> Stage:
         overrides = [*self._data_and(self.given.reward), f"method={method}", "resume=auto"]
-        reads: list[Path] = []
+        reads = named_paths(self.given.reward)
         if responses is not None:
             file = responses.output(self.root)
             overrides.append(override_of("meta.responses", str(file)))
@@ -156,10 +160,12 @@ class Planner:
         judge = reward.output(self.root)
         overrides = [*self._data_and(self.given.policy), "method=ppo", "resume=auto"]
         overrides.append(override_of("ppo.reward", str(judge)))
-        reads = [judge, *_read(self.start)]
+        reads = [judge, *named_paths(self.given.policy)]
         if before is not None and self.cfg.policy_init == "previous":
             overrides += self._from(before)
-            reads = [judge, before.output(self.root)]
+            reads.append(before.output(self.root))
+        else:
+            reads += _read(self.start)
         return Stage(f"{name}/policy", "train", tuple(overrides), tuple(reads), TRAINED)
 
     def _accuracy(self, name: str, reward: Stage, answers: Stage) -> Stage:
@@ -181,7 +187,8 @@ class Planner:
             override_of("a", str(a)),
             override_of("b", str(b)),
         )
-        return Stage(f"{name}/judgement", "judge", overrides, (a, b), ("judgement.json", "verdicts.jsonl"))
+        reads = (a, b, *named_paths(self.given.judge))
+        return Stage(f"{name}/judgement", "judge", overrides, reads, ("judgement.json", "verdicts.jsonl"))
 
     def _data_and(self, overrides: Sequence[str]) -> tuple[str, ...]:
         """With the choice of the data, where it was not made by name."""

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_rm.data.prompts import Prompt, prompts_of
@@ -17,10 +19,13 @@ from rlhf_rm.files import fingerprint, write_text
 from rlhf_rm.models.attention import Attention
 from rlhf_rm.models.generate import Generator, Response, Sampling
 from rlhf_rm.models.load import load_policy
-from rlhf_rm.models.transformers_engine import TransformersEngine
 
 log = logging.getLogger(__name__)
-BATCH_TOKENS = 16384
+
+
+def drawn(meta: DictConfig) -> int:
+    """How many responses to each prompt are drawn for MetaRM to climb on."""
+    return int(meta.made.k if meta.k is None else meta.k)
 
 
 def made_responses(
@@ -31,7 +36,8 @@ def made_responses(
     *,
     cache: Path,
     sampling: Sampling,
-    k: int | None,
+    engine: DictConfig,
+    k: int,
     prompts: int,
     seed: int,
 ) -> Path:
@@ -43,27 +49,24 @@ def made_responses(
         tokenizer, attention: of the base model.
         cache: where it is kept, under a name made from everything that it depends on.
         sampling: how answers are drawn.
-        k: answers to each prompt; None for 5.
+        engine: the configuration of what draws them; it is made where there is something to draw.
+        k: answers to each prompt.
         prompts: the first so many of the training split.
         seed: of the draws.
     """
-    count = k or 5
-    key = fingerprint(source.fingerprint(), start.name, asdict(sampling), count, prompts, seed)
+    drawing = [asdict(sampling), OmegaConf.to_container(engine, resolve=True)]
+    key = fingerprint(source.fingerprint(), start.name, drawing, k, prompts, seed)
     path = cache / "responses" / f"{key}.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     # Runs of a sweep may start together: one makes it, the others wait.
     with FileLock(path.with_suffix(".lock")):
         if not path.is_file():
             asked = prompts_of(source, "train")[:prompts]
-            log.info(
-                "drawing %d responses to %d prompts from the base model, once: %s", count, len(asked), path
-            )
+            log.info("drawing %d responses to %d prompts from the base model, once: %s", k, len(asked), path)
             policy = load_policy(str(start), attention, device="auto")
-            with closing(TransformersEngine(batch_tokens=BATCH_TOKENS)) as engine:
-                generator = Generator(
-                    policy.network, tokenizer, sampling, engine, max_length=policy.max_length
-                )
-                found = generator.responses(asked, count, seed=seed)
+            with closing(instantiate(engine)) as made:
+                generator = Generator(policy.network, tokenizer, sampling, made, max_length=policy.max_length)
+                found = generator.responses(asked, k, seed=seed)
             write_rows(path, [row(prompt, some) for prompt, some in zip(asked, found, strict=True)])
     return path
 

@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ class MetaDataModule(PreferenceDataModule):
             UserError: see the class.
         """
         if not self._shifted:
-            directory = self._directory / f"responses_{self._responses_key()}"
+            directory = self._directory / f"responses_{self._responses_key}"
             with FileLock(directory.with_suffix(".lock")):
                 if not directory.is_dir():
                     self._encode_responses(directory)
@@ -152,7 +153,7 @@ class MetaDataModule(PreferenceDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """As in the base class, with a hash of the responses."""
-        return super().state_dict() | {"responses": self._responses_key()}
+        return super().state_dict() | {"responses": self._responses_key}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """As in the base class; other responses are refused too.
@@ -161,7 +162,7 @@ class MetaDataModule(PreferenceDataModule):
             UserError: see above.
         """
         super().load_state_dict(state_dict)
-        if state_dict["responses"] != self._responses_key():
+        if state_dict["responses"] != self._responses_key:
             raise UserError(
                 f"the checkpoint was made with other responses than those of {self.response_file}: resume "
                 "with the settings of its run, which lie in the run's config.yaml, or start anew."
@@ -172,7 +173,9 @@ class MetaDataModule(PreferenceDataModule):
         told = {name: shifted.report for name, shifted in self._shifted.items()}
         return super().report() | {"responses": {"path": str(self.response_file), **told}}
 
+    @cached_property
     def _responses_key(self) -> str:
+        """A name for the encoded responses; checkpoints keep it too, so the file is read for it once."""
         check_file(self.response_file)
         with self.response_file.open("rb") as file:
             content = hashlib.file_digest(file, "sha256").hexdigest()

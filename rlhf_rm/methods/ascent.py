@@ -14,8 +14,8 @@ KINDS = ("plain", "normalised")
 class Ascent:
     """Takes weights from θ up to θ′ along the gradient that they hold, and brings them back bit by bit.
 
-    It keeps one copy of the weights, and no more. Sharded weights (FSDP2) move shard by
-    shard. Source: MetaRM (arXiv 2405.00438), section 2, the meta step; paper, section 4.
+    It keeps one copy of the weights, and no more. Sharded weights (FSDP2) move shard by shard. Source:
+    MetaRM (arXiv 2405.00438), section 2, the meta step; paper, section 4.
 
     Args:
         kind: ``plain`` is the paper's θ′ = θ + η ∇J. ``normalised`` is θ′ = θ + ρ ∇J / ‖∇J‖, a step of one
@@ -50,8 +50,7 @@ class Ascent:
         # A gradient of 0 goes nowhere, and must not go there by way of 0/0.
         step = self.learning_rate if self.kind == "plain" else self.radius / max(float(norm), 1e-30)
         for parameter, gradient in zip(self._moved, gradients, strict=True):
-            # The memory of the copy is kept for the next step: to ask for it anew takes longer than to fill
-            # it.
+            # The copy's memory is kept for the next step: to ask for it anew takes longer than to fill it.
             if parameter not in self._copies:
                 self._copies[parameter] = torch.empty_like(parameter)
             self._copies[parameter].copy_(parameter)

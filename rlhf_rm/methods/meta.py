@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from lightning.pytorch.strategies import DeepSpeedStrategy
 from torch import Tensor
 
 from rlhf_rm.data.batch import Step
@@ -62,8 +63,8 @@ class MetaRewardModule(RewardModule):
         culprits: Callable[[], list[str]],
     ) -> Tensor:
         """As in the base class, but the gradient is that at θ′; the weights are back at θ afterwards."""
-        self.log("train/ascent_objective", self._climb(self._responses))
         try:
+            self.log("train/ascent_objective", self._climb(self._responses))
             mean = super().accumulate(step, weight, loss_sum, culprits)
         finally:
             self.last_ascent = self.ascent.back()
@@ -115,7 +116,7 @@ class MetaRewardModule(RewardModule):
                 f"{type(self).__name__} reads responses of the policy beside the preferences, which "
                 f"{type(self._datamodule).__name__} does not serve: use a MetaDataModule."
             )
-        if "DeepSpeed" in type(self.trainer.strategy).__name__:
+        if isinstance(self.trainer.strategy, DeepSpeedStrategy):
             raise UserError(
                 "MetaRM changes the weights within a step, and DeepSpeed keeps copies of them that would not "
                 "follow: use strategy=ddp or strategy=fsdp."

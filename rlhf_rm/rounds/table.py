@@ -66,7 +66,7 @@ def round_row(number: int, directories: Mapping[str, Path]) -> Row:
     row |= {ours: validation[theirs] for theirs, ours in names.items() if theirs in validation}
     row |= reward.get("ascent", {})
     if "accuracy" in directories:
-        (found,) = read_json(directories["accuracy"] / "evaluation.json")["sets"].values()
+        found = read_json(directories["accuracy"] / "evaluation.json")["sets"]["all"]
         row |= {"accuracy_policy": found["accuracy"], "accuracy_policy_ci95": found["accuracy_ci95"]}
     return row
 

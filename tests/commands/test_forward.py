@@ -3,7 +3,7 @@
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from rlhf_rm.commands.forward import first_key, forwarded, override_of
+from rlhf_rm.commands.forward import first_key, forwarded, named_paths, override_of
 from rlhf_rm.errors import UserError
 
 TEXTS = ["plain", "a b", "it's", "C:\\x\\", "\\'", "{x}", "1", "true", "null", "a=b", "/p/q-1", "", "é,ü"]
@@ -38,11 +38,19 @@ def test_everybody_gets_what_they_read():
     assert found.evaluate == ("paths.cache_dir=c",)
 
 
+def test_files_that_overrides_name_are_found_and_places_are_not(tmp_path):
+    (tmp_path / "pairs.jsonl").touch(), (tmp_path / "a b").mkdir()
+    given = [f"data.path={tmp_path}/pairs.jsonl", override_of("denoise.strengths", f"{tmp_path}/a b")]
+    given += [f"paths.cache_dir={tmp_path}", "model.path=org/name", "data=jsonl", "data.limit=3", "~denoise"]
+    assert named_paths(given) == [tmp_path / "pairs.jsonl", tmp_path / "a b"]
+
+
 @pytest.mark.parametrize(
     ("override", "says"),
     [
         ("resume=auto", "each step goes on where it was interrupted by itself"),
         ("experiment=denoise", "write out what it sets"),
+        ("hparams_search=optuna", "no single metric to search by"),
         ("optimized_metric=val/loss", "no single metric"),
         ("meta.responses=f.jsonl", "meta.responses is what each round samples"),
     ],

@@ -27,6 +27,7 @@ def test_two_rounds_leave_a_table_and_are_not_done_twice(rlhf_rm, small, tmp_pat
     plan = rlhf_rm("iterate", *told, "dry_run=true")
     assert plan.code == 0, plan.err
     assert plan.out.count(": to do") == 13 and "rlhf-rm train data=synthetic" in plan.out
+    assert f"hydra.run.dir={tmp_path}/run/round_01/policy" in plan.out
     assert not (tmp_path / "run" / "round_00").exists()
     ended = rlhf_rm("iterate", *told)
     assert ended.code == 0, ended.err
