@@ -185,6 +185,8 @@ def _is_started_rank() -> bool:
 
 
 def _command(name: str) -> Callable[[Any], Any]:
+    # Of fonts that it found, which it does while the command is imported.
+    logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)
     function: Callable[[Any], Any] = importlib.import_module(f"rlhf_rm.commands.{name}").run
     return function
 

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -291,6 +292,30 @@ def main(runs):
                 seen["test_index"] = module.test_rewards.index.tolist()
                 seen["results"] = module.results()
             (directory / "watched.json").write_text(json.dumps(seen))
+
+
+def in_a_process(runs):
+    """What :func:`main` does, in a process of its own, which starts further ranks if a run asks for them."""
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, __file__, json.dumps(runs)],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def assert_same_run(first, second, steps):
+    """Two runs of :func:`main` had so many steps, the same losses, and have the same weights, to 1e-5."""
+    seen = [json.loads((Path(one) / "watched.json").read_text()) for one in (first, second)]
+    assert len(seen[0]["losses"]) == len(seen[1]["losses"]) == steps
+    assert torch.allclose(*(torch.tensor(one["losses"]) for one in seen), rtol=0, atol=1e-5)
+    weights = [torch.load(Path(one) / "weights.pt") for one in (first, second)]
+    for name, value in weights[0].items():
+        assert torch.allclose(weights[1][name], value, atol=1e-5), name
 
 
 if __name__ == "__main__":

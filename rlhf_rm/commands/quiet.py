@@ -12,7 +12,6 @@ def quiet() -> None:
     transformers_logging.disable_progress_bar()
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("matplotlib.font_manager").setLevel(logging.WARNING)  # of fonts that it found
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # of faster kernels that one might install
     for message in (
         ".*does not have many workers.*",

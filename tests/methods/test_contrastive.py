@@ -1,9 +1,5 @@
 """Contrastive reward models, against the plain formula, one process and the command line."""
 
-import json
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -155,23 +151,10 @@ def run_of(directory, ranks, kind, items):
 def test_two_ranks_equal_one_process_with_twice_the_batch(tiny, tmp_path):
     one = [run_of(tmp_path / f"{kind}_{items}_1", 1, kind, items) for kind, items in KINDS]
     two = [run_of(tmp_path / f"{kind}_{items}_2", 2, kind, items) for kind, items in KINDS]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests/tiny.py"), json.dumps(two)],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    tiny.in_a_process(two)
     tiny.main([dict(run) for run in one])
     for single, double in zip(one, two, strict=True):
-        seen = [json.loads((Path(run["directory"]) / "watched.json").read_text()) for run in (single, double)]
-        assert len(seen[0]["losses"]) == 6
-        np.testing.assert_allclose(seen[1]["losses"], seen[0]["losses"], atol=1e-5)
-        weights = [torch.load(Path(run["directory"]) / "weights.pt") for run in (single, double)]
-        for name, value in weights[0].items():
-            assert torch.allclose(weights[1][name], value, atol=1e-5), name
+        tiny.assert_same_run(single["directory"], double["directory"], steps=6)
 
 
 def test_a_run_shows_its_states_and_resumes_bit_by_bit(rlhf_rm, small, tmp_path):

@@ -2,10 +2,7 @@
 
 import itertools
 import json
-import os
 import re
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -265,23 +262,10 @@ def test_two_ranks_equal_one_process_with_twice_the_batch(tiny, tmp_path):
     kinds = [None, {"kind": "swav", "items": "pairs"}]
     one = [run_of(tmp_path / f"one_{bool(kind)}", 1, kind) for kind in kinds]
     two = [run_of(tmp_path / f"two_{bool(kind)}", 2, kind) for kind in kinds]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests/tiny.py"), json.dumps(two)],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    tiny.in_a_process(two)
     tiny.main([dict(run) for run in one])
     for single, double in zip(one, two, strict=True):
-        seen = [json.loads((Path(run["directory"]) / "watched.json").read_text()) for run in (single, double)]
-        assert len(seen[0]["losses"]) == 6
-        np.testing.assert_allclose(seen[1]["losses"], seen[0]["losses"], atol=1e-5)
-        weights = [torch.load(Path(run["directory"]) / "weights.pt") for run in (single, double)]
-        for name, value in weights[0].items():
-            assert torch.allclose(weights[1][name], value, atol=1e-5), name
+        tiny.assert_same_run(single["directory"], double["directory"], steps=6)
 
 
 def test_every_prompt_comes_as_often_and_a_resumed_run_goes_on_there(tiny, tmp_path):

@@ -1,9 +1,6 @@
 """One step is the same however it is packed, and however many ranks it is dealt to."""
 
 import json
-import os
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -137,15 +134,7 @@ def test_two_ranks_equal_one_process_with_twice_the_batch(tiny, tmp_path):
     one = {name: run_of(tmp_path / f"{name}_1", 1, pairs) for name, pairs in counts.items()}
     two = {name: run_of(tmp_path / f"{name}_2", 2, pairs) for name, pairs in counts.items()}
     stopped = run_of(tmp_path / "stopped", 2, watch={"sigterm_after": 5})
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "tests/tiny.py"), json.dumps([*two.values(), stopped])],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    tiny.in_a_process([*two.values(), stopped])
     assert [path.name for path in checkpoints(tmp_path / "stopped")] == ["step_00000005.ckpt"]
     resumed = run_of(tmp_path / "resumed", 1, resume=str(tmp_path / "stopped/step_00000005.ckpt"))
     tiny.main([dict(run) for run in (*one.values(), resumed)])
