@@ -8,6 +8,7 @@ import re
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
-PACKAGES = ("torch", "lightning", "transformers", "accelerate", "datasets", "trl")
+PACKAGES = ("torch", "lightning", "transformers", "accelerate", "datasets", "trl", "flash_attn")
 
 
 class Recorder:
@@ -36,13 +37,19 @@ class Recorder:
     def begin(self) -> None:
         """Just before the first step: what the process holds now is not the steps' doing."""
         gc.collect()
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-        CLEAR_REFS.write_text("5")  # the kernel's high-water mark starts again from here
-        self.memory_before_mb = _status_mb("VmRSS")
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+            CLEAR_REFS.write_text("5")  # the kernel's high-water mark starts again from here
+        self.memory_before_mb = _memory_mb()
         self._began = (time.perf_counter(), _others_seconds())
 
     def end_step(self, loss: float) -> None:
         """A step is over, its optimiser's part included."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         self.ends.append(time.perf_counter())
         self.losses.append(loss)
 
@@ -54,7 +61,7 @@ class Recorder:
         return {
             "pairs_per_second": pairs_per_step * len(seconds) / sum(seconds),
             "memory_before_mb": self.memory_before_mb,
-            "memory_above_mb": _status_mb("VmHWM") - self.memory_before_mb,
+            "memory_above_mb": _memory_mb(peak=True) - self.memory_before_mb,
             "preparation_seconds": self._began[0] - (self._prepared or self._began[0]),
             "step_seconds": seconds,
             "losses": self.losses,
@@ -69,10 +76,11 @@ def machine() -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "cores": len(os.sched_getaffinity(0)),
         "load_before": os.getloadavg(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: version(name) for name in PACKAGES if find_spec(name) is not None},
     }
 
 
@@ -88,6 +96,14 @@ def _others_seconds() -> float:
 def _processor() -> str:
     models = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
     return models[0] if models else platform.processor()
+
+
+def _memory_mb(peak: bool = False) -> float:
+    """Memory in use, or the most since the first step: the GPU's where there is one, else this process's."""
+    if torch.cuda.is_available():
+        used = torch.cuda.max_memory_allocated() if peak else torch.cuda.memory_allocated()
+        return used / 2**20
+    return _status_mb("VmHWM" if peak else "VmRSS")
 
 
 def _status_mb(field: str) -> float:

@@ -151,6 +151,7 @@ def run_trl(job: Job, size: Size) -> dict[str, Any]:
         learning_rate=LEARNING_RATE,
         max_grad_norm=1.0,
         shuffle_dataset=False,
+        use_cpu=True,
         **PLAIN_TRL,
     )
     trainer = RLOOTrainer(

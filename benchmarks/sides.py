@@ -8,12 +8,14 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from flops import useful_flops
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from measure import Recorder
@@ -21,7 +23,7 @@ from omegaconf import DictConfig
 
 from rlhf_rm.commands.build import Run, build_run
 from rlhf_rm.commands.quiet import quiet
-from rlhf_rm.data.packing import Tokens
+from rlhf_rm.data.packing import Tree
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.sampling import StepSampler
 from rlhf_rm.models.reward import RewardModel
@@ -32,7 +34,6 @@ PLAIN_TRL = {
     "lr_scheduler_type": "constant",
     "gradient_checkpointing": False,
     "bf16": False,
-    "use_cpu": True,
     "logging_strategy": "no",
     "save_strategy": "no",
     "report_to": "none",
@@ -49,6 +50,7 @@ class Job:
         overrides: of the training configuration; data and model among them.
         directory: where the common start lies.
         pairs_per_step, steps, warmup: steps of each run, and how many at the start are not measured.
+        device: ``cpu`` or ``cuda``.
     """
 
     overrides: tuple[str, ...]
@@ -56,6 +58,7 @@ class Job:
     pairs_per_step: int
     steps: int
     warmup: int
+    device: str = "cpu"
 
     def save(self) -> Path:
         """Write it for the processes of the sides."""
@@ -83,7 +86,8 @@ class Job:
                     f"loader.batch_size={self.pairs_per_step}",
                     f"paths.cache_dir={self.directory}/cache",
                     f"paths.run_dir={self.directory}/run",
-                    "trainer.accelerator=cpu",
+                    f"trainer.accelerator={'gpu' if self.device == 'cuda' else 'cpu'}",
+                    "trainer.devices=1",
                     f"trainer.max_steps={self.steps}",
                     "trainer.limit_val_batches=0",
                     "+trainer.enable_checkpointing=false",
@@ -107,21 +111,27 @@ def prepare(job: Job) -> dict[str, Any]:
     directory = Path(job.directory)
     run.model.network.save_pretrained(directory / "start")
     save_tokenizer(run.tokenizer, directory / "start")
-    pairs = list(training_order(job, cfg, run))
-    if len(pairs) < job.steps * job.pairs_per_step:
+    trees = list(training_order(job, cfg, run))
+    if len(trees) < job.steps * job.pairs_per_step:
         raise SystemExit(
-            f"{job.steps} steps are more than an epoch: the data has {len(pairs)} training pairs."
+            f"{job.steps} steps are more than an epoch: the data has {len(trees)} training pairs."
         )
     columns = {
-        name: [branches[k].tolist() for branches in pairs]
+        name: [tree.branches[k].tolist() for tree in trees]
         for k, name in enumerate(("chosen_ids", "rejected_ids"))
     }
     (directory / "pairs.json").write_text(json.dumps(columns))
-    tokens = sum(len(ids) for column in columns.values() for ids in column)
+    tokens = sum(len(branch) for tree in trees for branch in tree.branches)
     return {
         "parameters": sum(p.numel() for p in run.model.parameters()),
-        "pairs": len(pairs),
-        "tokens_a_pair": tokens / len(pairs),
+        "pairs": len(trees),
+        "responses_a_prompt": max(len(tree.branches) for tree in trees),
+        "tokens_a_pair": tokens / len(trees),
+        "distinct_tokens_a_pair": sum(tree.size("shared") for tree in trees) / len(trees),
+        "useful_flops_a_pair": useful_flops(run.model.network.config, trees) / len(trees),
+        "dtype": str(run.model.network.dtype).removeprefix("torch."),
+        "optimizer": str(cfg.optimizer._target_),
+        "gradient_checkpointing": bool(cfg.model.gradient_checkpointing),
         "ids_sha256": hashlib.sha256(json.dumps(columns).encode()).hexdigest(),
         "learning_rate": float(cfg.model.learning_rate),
         "row_tokens": cfg.loader.row_tokens,
@@ -129,19 +139,27 @@ def prepare(job: Job) -> dict[str, Any]:
     }
 
 
-def training_order(job: Job, cfg: DictConfig, run: Run) -> Iterator[tuple[Tokens, ...]]:
-    """Token ids of the pairs of all steps, as this project's sampler deals them."""
+def training_order(job: Job, cfg: DictConfig, run: Run) -> Iterator[Tree]:
+    """The pairs of all steps, as this project's sampler deals them."""
     assert isinstance(run.datamodule, PreferenceDataModule)
     train = run.datamodule.split("train")
     sampler = StepSampler(train.sizes, batch_size=job.pairs_per_step, seed=cfg.seed)
     for indices in islice(sampler, job.steps):
         for index in indices:
-            yield train.trees[index].branches
+            yield train.trees[index]
 
 
-def run_ours(job: Job, layout: str) -> dict[str, Any]:
+def run_ours(job: Job, layout: str, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Train with this project: RewardModule and PreferenceDataModule under Lightning."""
-    return train(job, job.config(layout))
+    if job.device == "cuda":
+        # Large models are read, which is faster than drawing them again.
+        overrides = [
+            *overrides,
+            f"model.path={job.directory}/start",
+            "model.architecture=null",
+            "model.vocab_size=null",
+        ]
+    return train(job, job.config(layout, overrides))
 
 
 def train(job: Job, cfg: DictConfig) -> dict[str, Any]:
@@ -206,23 +224,35 @@ def run_trl(job: Job) -> dict[str, Any]:
         adam_epsilon=cfg.optimizer.eps,
         weight_decay=cfg.optimizer.weight_decay,
         max_grad_norm=cfg.method.module.gradient_clip,
+        use_cpu=job.device == "cpu",
+        optim="adamw_torch_fused",
         train_sampling_strategy="sequential",
-        **PLAIN_TRL,
+        **{**PLAIN_TRL, "gradient_checkpointing": bool(cfg.model.gradient_checkpointing)},
     )
     trainer = Trainer(
-        model=AutoModelForSequenceClassification.from_pretrained(start, dtype=torch.float32),
+        model=AutoModelForSequenceClassification.from_pretrained(
+            start,
+            dtype=getattr(torch, cfg.model.dtype),
+            attn_implementation=best_padded_attention(job.device),
+        ),
         args=settings,
         train_dataset=Dataset.from_dict(json.loads((Path(job.directory) / "pairs.json").read_text())),
         processing_class=AutoTokenizer.from_pretrained(start),
         callbacks=[Record()],
     )
     trainer.train()
-    assert not trainer.model.is_gradient_checkpointing
     return recorder.result(pairs_per_step=job.pairs_per_step, warmup=job.warmup)
+
+
+def best_padded_attention(device: str) -> str:
+    """The fastest that `transformers` has for padded batches here."""
+    return "flash_attention_2" if device == "cuda" and find_spec("flash_attn") is not None else "sdpa"
 
 
 SIDES = {
     "ours": lambda job: run_ours(job, "auto"),
+    "flex": lambda job: run_ours(job, "auto", ["attention=flex"]),
+    "sdpa": lambda job: run_ours(job, "auto", ["attention=sdpa"]),
     "packed": lambda job: run_ours(job, "packed"),
     "padded": lambda job: run_ours(job, "padded"),
     "trl": run_trl,

@@ -4,8 +4,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from rlhf_rm.plots import BLUE, new_figure, style
 
 QUIET = 0.05  # share of the cores that other work may take
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -36,6 +39,16 @@ def take_turns(script: str, job: Path, sides: list[str], rounds: int) -> dict[st
                 flush=True,
             )
     return runs
+
+
+def bars(values: Mapping[str, float], title: str, path: Path) -> None:
+    """Draw a number of each side."""
+    figure = new_figure((6.4, 0.6 * len(values) + 1.2))
+    axes = figure.subplots()
+    drawn = axes.barh(list(values)[::-1], list(values.values())[::-1], color=BLUE)
+    axes.bar_label(drawn, fmt="%.3g", padding=3)
+    style(axes, title)
+    figure.savefig(path)
 
 
 def say_how_busy(others: float) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from transformers import AutoConfig, AutoModel
 
@@ -14,10 +15,12 @@ PRIMARY = ("train", "evaluate", "score", "export", "audit", "vote", "report", "s
 SHARED = ("command", "scoring")  # parts of the primary configurations
 # Needs processes of its own: tests/test_cli_ddp.py. Has nothing to train on: tests/data/test_hub.py. Has no
 # preferences: tests/data/test_dialogues.py.
+NEED_A_GPU = {("attention", "flash"), ("attention", "flex")}
 ELSEWHERE = {
     ("strategy", "ddp"),
     ("data", "rewardbench"),
     ("data", "dialogues"),
+    *NEED_A_GPU,
     *(("experiment", name) for name in ("deciles", "denoise")),
 }
 COMMAND_OF = {"sampling": "sample", "judge": "judge"}  # groups that training does not read, and who does
@@ -96,6 +99,15 @@ def test_options_run(rlhf_rm, small, tmp_path, world_strengths, group, option):
     assert ended.code == 0, ended.err
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["steps"] == 1
     assert list((tmp_path / "run" / "export").glob("**/tokenizer_config.json"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize(("group", "option"), sorted(NEED_A_GPU))
+def test_what_needs_a_gpu_says_so(rlhf_rm, small, tmp_path, group, option):
+    ended = rlhf_rm("train", *small, f"{group}={option}", f"hydra.run.dir={tmp_path / 'run'}")
+    assert ended.code == 2
+    assert ended.err.startswith(f"Error: {group}={option} ") and "use attention=auto." in ended.err
+    assert "Traceback" not in ended.err
 
 
 def data_of(option: str, directory: Path) -> list[str]:

@@ -31,7 +31,7 @@ from rlhf_rm.methods.contrastive import ContrastiveRewardModule
 from rlhf_rm.methods.meta import MetaContrastiveRewardModule, MetaRewardModule
 from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.methods.schedules import warmup_linear
-from rlhf_rm.models.attention import SDPAAttention
+from rlhf_rm.models.attention.sdpa import SDPAAttention
 from rlhf_rm.models.reward import RewardModel
 from rlhf_rm.models.tokenizer import train_byte_bpe
 
@@ -111,6 +111,7 @@ LOADING = {
     "eval_batch_size": 2,
     "row_tokens": 128,
     "micro_tokens": 256,
+    "row_multiple": 1,
     "workers": 0,
     "seed": 3,
     "cache_dir": None,

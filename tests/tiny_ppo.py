@@ -19,7 +19,7 @@ from rlhf_rm.methods.schedules import warmup_linear
 from rlhf_rm.methods.scorer import ResponseScorer
 from rlhf_rm.models.actor_critic import ActorCritic
 from rlhf_rm.models.adapter import LoRA, NoAdapter
-from rlhf_rm.models.attention import SDPAAttention
+from rlhf_rm.models.attention.sdpa import SDPAAttention
 from rlhf_rm.models.generate import Sampling
 from rlhf_rm.models.language import LanguageModel
 from rlhf_rm.models.load import LoadedReward
@@ -33,6 +33,7 @@ LOADING = {
     "eval_batch_size": 4,
     "row_tokens": 128,
     "micro_tokens": 256,
+    "row_multiple": 1,
     "workers": 0,
     "seed": 3,
     "minibatches": 2,

@@ -16,7 +16,7 @@ from rlhf_rm.data.types import PreferenceSource
 from rlhf_rm.files import fingerprint
 from rlhf_rm.methods.sft import SFTModule
 from rlhf_rm.models.adapter import NoAdapter
-from rlhf_rm.models.attention import Attention
+from rlhf_rm.models.attention.base import Attention
 from rlhf_rm.models.spec import ModelSpec
 
 

@@ -17,7 +17,7 @@ from rlhf_rm.errors import UserError
 from rlhf_rm.files import fingerprint
 from rlhf_rm.methods.step import StepModule
 from rlhf_rm.models.actor_critic import ActorCritic
-from rlhf_rm.models.attention import Attention
+from rlhf_rm.models.attention.base import Attention
 from rlhf_rm.models.full_ensemble import FullEnsemble
 from rlhf_rm.models.language import LanguageModel
 from rlhf_rm.models.load import find_model

@@ -58,6 +58,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         eval_batch_size=cfg.loader.eval_batch_size,
         row_tokens=cfg.loader.row_tokens,
         micro_tokens=cfg.loader.micro_tokens,
+        row_multiple=cfg.loader.row_multiple,
         workers=cfg.loader.workers,
         seed=0,
         cache_dir=cfg.paths.cache_dir,

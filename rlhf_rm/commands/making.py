@@ -58,6 +58,7 @@ class MakingSettings:
             "eval_batch_size": self.batch_size,
             "row_tokens": self.row_tokens,
             "micro_tokens": self.micro_tokens,
+            "row_multiple": 1,
             "workers": 0,
             "seed": self.seed,
         }

@@ -19,7 +19,7 @@ from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.models.hub import local_copy
 from rlhf_rm.rounds.stage import Stage
 
-POLICY_INIT, REWARD_INIT = ("sft", "previous"), ("base", "previous")
+POLICY_INIT, REWARD_INIT = ("sft", "previous"), ("base", "anew", "previous")
 TRAINED = ("export", "metrics.json")
 MODEL_OF = ("model.architecture=null", "model.vocab_size=null")  # a trained model is no fresh one
 
@@ -115,8 +115,8 @@ class Planner:
             stages["responses"] = self._sample(
                 f"{name}/responses", policy, self.cfg.sampled, drawn(self.cfg.meta), seed
             )
-        if self.climbs or self.cfg.reward_init == "previous" or "reward" not in before:
-            stages["reward"] = self._reward(name, method, before.get("reward"), stages.get("responses"))
+        if self.climbs or self.cfg.reward_init != "base" or "reward" not in before:
+            stages["reward"] = self._reward(name, method, before.get("reward"), stages.get("responses"), seed)
         else:
             stages["reward"] = before["reward"]  # nothing that it depends on has changed
         if self.world:
@@ -144,13 +144,17 @@ class Planner:
         """What a policy says to the prompts that are judged; the seed is the same in all rounds."""
         return self._sample(name, policy, self.cfg.judged, self.cfg.judged.k, self.cfg.seed)
 
-    def _reward(self, name: str, method: str, before: Stage | None, responses: Stage | None) -> Stage:
+    def _reward(
+        self, name: str, method: str, before: Stage | None, responses: Stage | None, seed: int
+    ) -> Stage:
         overrides = [*self._data_and(self.given.reward), f"method={method}", "resume=auto"]
         reads = named_paths(self.given.reward)
         if responses is not None:
             file = responses.output(self.root)
             overrides.append(override_of("meta.responses", str(file)))
             reads.append(file)
+        if self.cfg.reward_init == "anew":
+            overrides.append(f"seed={seed}")
         if before is not None and self.cfg.reward_init == "previous":
             overrides += self._from(before)
             reads.append(before.output(self.root))

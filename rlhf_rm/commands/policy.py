@@ -20,7 +20,8 @@ from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.methods.scorer import ResponseScorer
 from rlhf_rm.models.actor_critic import ActorCritic
 from rlhf_rm.models.adapter import NoAdapter
-from rlhf_rm.models.attention import Attention
+from rlhf_rm.models.attention.base import Attention
+from rlhf_rm.models.checkpointing import checkpoint_activations
 from rlhf_rm.models.load import LoadedReward, load_reward_model
 from rlhf_rm.models.reward import RewardModel
 from rlhf_rm.models.spec import ModelSpec
@@ -89,7 +90,7 @@ def _to_train(model: RewardModel, spec: ModelSpec) -> RewardModel:
     network = model.network
     spec.adapter.apply(network, train_head=True)
     if spec.gradient_checkpointing:
-        network.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(network)
     return model.train()
 
 

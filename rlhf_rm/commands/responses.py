@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 from rlhf_rm.data.prompts import Prompt, prompts_of
 from rlhf_rm.data.types import PreferenceSource
 from rlhf_rm.files import fingerprint, write_text
-from rlhf_rm.models.attention import Attention
+from rlhf_rm.models.attention.base import Attention
 from rlhf_rm.models.generate import Generator, Response, Sampling
 from rlhf_rm.models.load import load_policy
 

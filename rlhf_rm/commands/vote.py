@@ -167,6 +167,7 @@ def datamodule_of(
         eval_batch_size=cfg.loader.eval_batch_size,
         row_tokens=cfg.loader.row_tokens,
         micro_tokens=cfg.loader.micro_tokens,
+        row_multiple=cfg.loader.row_multiple,
         workers=cfg.loader.workers,
         seed=0,
         cache_dir=cfg.paths.cache_dir,

@@ -1,6 +1,6 @@
 """What a loader hands to a training step: packed rows of tokens, and the pairs that lie in them.
 
-Shape legend: R rows, T tokens of a row (padding included), N responses, B pairs.
+Shape legend: R rows, T tokens of a row (padding included), N responses, B pairs, S sequences, K keys.
 """
 
 from collections.abc import Iterator
@@ -27,6 +27,30 @@ class TensorRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Sequences(TensorRecord):
+    """The same rows as sequences of queries, each with the keys that it attends to side by side.
+
+    The first sequence of a tree is its prefix with its first branch, and every further branch is one of its
+    own, over the prefix and itself. So the last query of a sequence sees all of its keys, the one before all
+    but the last, and so on: causal attention aligned at the bottom right, without a mask. Padding at the
+    end of a row is a sequence too, so that all R * T tokens are queries once, in the order of the rows.
+
+    Args:
+        cu_seqlens_q_S: where each sequence's queries begin in the flattened rows, and the end of the last:
+            S + 1 numbers, int32.
+        cu_seqlens_k_S: the same of the keys in ``key_K``.
+        key_K: flat index (row * T + column) of each key.
+        max_seqlen_q, max_seqlen_k: the most queries and keys of a sequence.
+    """
+
+    cu_seqlens_q_S: Tensor
+    cu_seqlens_k_S: Tensor
+    key_K: Tensor
+    max_seqlen_q: int
+    max_seqlen_k: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rows(TensorRecord):
     """Tokens of one forward pass, with what attention must know of them.
 
@@ -44,6 +68,7 @@ class Rows(TensorRecord):
         length_N: tokens of each response beyond its prompt.
         one_per_row: whether each row holds exactly one response, as a padded batch does.
         tokens: number of tokens that are no padding.
+        sequences: the same for attention without a mask.
     """
 
     input_ids_RT: Tensor
@@ -55,6 +80,7 @@ class Rows(TensorRecord):
     length_N: Tensor
     one_per_row: bool
     tokens: int
+    sequences: Sequences
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from rlhf_rm.data.batch import Step
 from rlhf_rm.data.sampling import StepSampler
 from rlhf_rm.errors import UserError
 
+AHEAD = 2  # processes that pack for a GPU
+
 
 class StepDataset(Dataset[Step[Any]]):
     """Maps the indices of a step to its packed micro-batches."""
@@ -51,7 +53,7 @@ def training_loader(
     *,
     batch_size: int,
     seed: int,
-    workers: int,
+    workers: int | None,
 ) -> StepLoader:
     """Shuffled steps of this rank, starting where the trainer stands.
 
@@ -61,7 +63,8 @@ def training_loader(
         sizes: tokens of each example.
         batch_size: examples a step and rank.
         seed: of the shuffle.
-        workers: processes that pack ahead; 0 packs in the training process.
+        workers: processes that pack ahead; 0 packs in the training process; None is 0 on a CPU, whose cores
+            are busy, and :data:`AHEAD` beside a GPU.
     """
     sampler = step_sampler(trainer, sizes, batch_size=batch_size, seed=seed)
     return step_loader(collate, sampler, trainer, workers)
@@ -87,7 +90,7 @@ def evaluation_loader(
     count: int,
     *,
     batch_size: int,
-    workers: int,
+    workers: int | None,
 ) -> StepLoader:
     """Every example once, in order; each rank takes every ``world_size``-th batch.
 
@@ -100,10 +103,12 @@ def evaluation_loader(
 
 
 def step_loader(
-    collate: Callable[[Sequence[Any]], Any], sampler: Any, trainer: L.Trainer | None, workers: int
+    collate: Callable[[Sequence[Any]], Any], sampler: Any, trainer: L.Trainer | None, workers: int | None
 ) -> StepLoader:
     """A loader of the steps whose indices a sampler yields."""
     on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
+    if workers is None:
+        workers = AHEAD if on_gpu else 0
     return StepLoader(
         StepDataset(collate),
         sampler=sampler,

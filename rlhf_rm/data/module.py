@@ -27,8 +27,8 @@ class StepDataModule(L.LightningDataModule, ABC):
         too_long: ``truncate_prompt_left``, ``drop`` or ``error``.
         batch_size: examples of one optimiser step on each rank.
         eval_batch_size: examples packed together when nothing is learnt.
-        row_tokens, micro_tokens: see :class:`Packing`.
-        workers: processes that pack ahead.
+        row_tokens, micro_tokens, row_multiple: see :class:`Packing`.
+        workers: processes that pack ahead; see :func:`~rlhf_rm.data.loading.training_loader`.
         seed: of the shuffle.
     """
 
@@ -46,14 +46,15 @@ class StepDataModule(L.LightningDataModule, ABC):
         eval_batch_size: int,
         row_tokens: int,
         micro_tokens: int,
-        workers: int,
+        row_multiple: int,
+        workers: int | None,
         seed: int,
     ) -> None:
         super().__init__()
         self.source, self.tokenizer = source, tokenizer
         self.encoder = DialogueEncoder(tokenizer, max_length=max_length, too_long=too_long)
         pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
-        self.packing = Packing(layout, row_tokens, micro_tokens, pad_id)
+        self.packing = Packing(layout, row_tokens, micro_tokens, pad_id, row_multiple)
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
         self.workers, self.seed = workers, seed
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rlhf_rm.data.batch import Rows
+from rlhf_rm.data.batch import Rows, Sequences
 from rlhf_rm.errors import UserError
 
 LAYOUTS = ("shared", "packed", "padded")
@@ -54,20 +54,21 @@ class Packing:
         row_tokens: tokens that a row is filled up to; a longer tree gets a row of its own.
         micro_tokens: tokens of one forward pass, padding included; at least one row is taken.
         pad_id: token id that fills up rows. It is masked, so any valid id will do, EOS too.
+        row_multiple: widths of rows are rounded up to a multiple of this many tokens.
     """
 
     layout: str
     row_tokens: int
     micro_tokens: int
     pad_id: int
+    row_multiple: int = 1
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:
             raise UserError(f"layout={self.layout} is unknown: use one of {', '.join(LAYOUTS)}, or auto.")
-        if self.row_tokens < 1 or self.micro_tokens < 1:
-            raise UserError(
-                f"row_tokens={self.row_tokens} and micro_tokens={self.micro_tokens} must be at least 1."
-            )
+        for name in ("row_tokens", "micro_tokens", "row_multiple"):
+            if getattr(self, name) < 1:
+                raise UserError(f"loader.{name}={getattr(self, name)} must be at least 1.")
 
     def pack(self, trees: Sequence[Tree]) -> Iterator[tuple[Rows, list[int]]]:
         """Yield each forward pass and which trees lie in it.
@@ -82,6 +83,7 @@ class Packing:
             bins = first_fit_decreasing([tree.size(self.layout) for tree in trees], self.row_tokens)
             widths = [sum(trees[i].size(self.layout) for i in bin_) for bin_ in bins]
             heights = [1] * len(bins)
+        widths = [self._rounded(width) for width in widths]
         for group in _group(widths, heights, self.micro_tokens):
             chosen = [bins[b] for b in group]
             yield self._rows(trees, chosen), [i for bin_ in chosen for i in bin_]
@@ -91,7 +93,7 @@ class Packing:
         rows: list[list[_Segment]] = (
             [[segment] for row in segments for segment in row] if self.layout == "padded" else segments
         )
-        width = max(sum(segment.size for segment in row) for row in rows)
+        width = self._rounded(max(sum(segment.size for segment in row) for row in rows))
         shape = (len(rows), width)
         ids = np.full(shape, self.pad_id, np.int64)
         positions = np.zeros(shape, np.int64)
@@ -100,6 +102,7 @@ class Packing:
         first: list[int] = []
         last: list[int] = []
         length: list[int] = []
+        sequences = _Sequences()
         for r, row in enumerate(rows):
             at = 0
             for number, segment in enumerate(row):
@@ -112,11 +115,14 @@ class Packing:
                     ids[r, at : at + own] = branch[shared:]
                     positions[r, at : at + own] = np.arange(shared, len(branch))
                     branch_of[r, at : at + own] = k + 1 if len(segment.branches) > 1 else 0
+                    sequences.add(r * width + start, shared, r * width + at, own)
                     at += own
                     first.append(r * width + start)
                     last.append(r * width + at - 1)
                     length.append(len(branch) - segment.prompt_tokens[k])
                 tree_of[r, start:at] = number
+            if at < width:
+                sequences.add(r * width + at, 0, r * width + at, width - at)
         return Rows(
             input_ids_RT=torch.from_numpy(ids),
             position_ids_RT=torch.from_numpy(positions),
@@ -127,7 +133,11 @@ class Packing:
             length_N=torch.tensor(length),
             one_per_row=self.layout == "padded",
             tokens=int((tree_of >= 0).sum()),
+            sequences=sequences.record(),
         )
+
+    def _rounded(self, width: int) -> int:
+        return -(-width // self.row_multiple) * self.row_multiple
 
     def _segments(self, trees: Sequence[Tree], bin_: Sequence[int]) -> Iterator["_Segment"]:
         """The trees of one row; without sharing, a segment for each response."""
@@ -149,6 +159,32 @@ class _Segment:
     @property
     def size(self) -> int:
         return self.shared + sum(len(branch) - self.shared for branch in self.branches)
+
+
+class _Sequences:
+    """Collects :class:`Sequences`, one branch after the other."""
+
+    def __init__(self) -> None:
+        self.queries: list[int] = []
+        self.keys: list[int] = []
+        self.runs: list[NDArray[np.int64]] = []  # of keys that lie side by side in a row
+
+    def add(self, prefix: int, shared: int, begin: int, own: int) -> None:
+        """A branch of ``own`` tokens from ``begin`` on, after ``shared`` ones from ``prefix`` on."""
+        adjoins = prefix + shared == begin  # the first branch takes the prefix's queries with it
+        self.queries.append(shared + own if adjoins else own)
+        self.keys.append(shared + own)
+        self.runs += [np.arange(prefix, prefix + shared), np.arange(begin, begin + own)]
+
+    def record(self) -> Sequences:
+        """What was collected."""
+        return Sequences(
+            cu_seqlens_q_S=torch.tensor([0, *np.cumsum(self.queries)], dtype=torch.int32),
+            cu_seqlens_k_S=torch.tensor([0, *np.cumsum(self.keys)], dtype=torch.int32),
+            key_K=torch.from_numpy(np.concatenate(self.runs)),
+            max_seqlen_q=max(self.queries),
+            max_seqlen_k=max(self.keys),
+        )
 
 
 def shared_prefix(branches: Sequence[Tokens]) -> int:

@@ -7,7 +7,7 @@ from rlhf_rm.data.encode import DialogueEncoder
 from rlhf_rm.data.packing import Packing
 from rlhf_rm.judging.base import Comparison, by_score
 from rlhf_rm.methods.scoring import response_rewards
-from rlhf_rm.models.attention import Attention
+from rlhf_rm.models.attention.base import Attention
 from rlhf_rm.models.load import load_reward_model
 
 

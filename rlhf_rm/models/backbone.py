@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from rlhf_rm.data.batch import Rows
 from rlhf_rm.data.packing import LAYOUTS
 from rlhf_rm.errors import UserError
-from rlhf_rm.models.attention import Attention
+from rlhf_rm.models.attention.base import Attention, AttentionInputs
 
 # Encoders whose classification head is known to be a function of the first token's state alone.
 PACKABLE_ENCODERS = ("bert", "roberta", "xlm-roberta")
@@ -34,6 +34,7 @@ class Backbone:
 
     def __init__(self, network: PreTrainedModel, attention: Attention, *, is_decoder: bool) -> None:
         self.network, self.attention, self.is_decoder = network, attention, is_decoder
+        self._attached: tuple[Any, AttentionInputs] | None = None  # where to, and what runs there
         self._takes = frozenset(inspect.signature(network.base_model.forward).parameters)
 
     @property
@@ -68,8 +69,12 @@ class Backbone:
         two-dimensional mask. Everything else gets a mask that knows of trees.
         """
         arguments: dict[str, Any] = {"input_ids": rows.input_ids_RT}
-        plain = rows.one_per_row
-        arguments["attention_mask"] = (rows.tree_RT >= 0).long() if plain else self._masks(rows)
+        attention = self._at(rows.input_ids_RT.device)
+        if rows.one_per_row:
+            arguments["attention_mask"] = (rows.tree_RT >= 0).long()
+        else:
+            arguments["attention_mask"] = self._masks(attention, rows)
+            arguments |= attention.arguments(rows, causal=self.is_decoder)
         if "position_ids" in self._takes:
             arguments["position_ids"] = self._positions(rows)
         if "use_cache" in self._takes and self.is_decoder:
@@ -89,13 +94,21 @@ class Backbone:
             return torch.where(rows.tree_RT >= 0, rows.position_ids_RT + offset + 1, offset)
         return rows.position_ids_RT
 
-    def _masks(self, rows: Rows) -> Any:
+    def _at(self, device: torch.device) -> AttentionInputs:
+        """What attends on this device, in the dtype of this moment."""
+        computes = torch.is_autocast_enabled(device.type)
+        dtype = torch.get_autocast_dtype(device.type) if computes else self.network.dtype
+        if self._attached is None or self._attached[0] != (device, dtype):
+            self._attached = (device, dtype), self.attention.attach(self.network, device, dtype)
+        return self._attached[1]
+
+    def _masks(self, attention: AttentionInputs, rows: Rows) -> Any:
         """One mask, or one for each kind of layer where layers differ."""
         if not self.is_decoder:
-            return self.attention.mask(rows, causal=False)
+            return attention.mask(rows, causal=False)
         config = self.network.config
         masks = {
-            kind: self.attention.mask(
+            kind: attention.mask(
                 rows, causal=True, window=config.sliding_window if kind == "sliding_attention" else None
             )
             for kind in layer_types(config)

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from rlhf_rm.data.batch import FeatureRows, Rows
 from rlhf_rm.errors import UserError
 from rlhf_rm.models.adapter import LoRA, NoAdapter
-from rlhf_rm.models.attention import Attention
+from rlhf_rm.models.attention.base import Attention
 from rlhf_rm.models.backbone import Backbone
 from rlhf_rm.models.full_ensemble import FullEnsemble
 from rlhf_rm.models.head_ensemble import HeadEnsemble

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rlhf_rm.data.batch import FeatureRows, Rows
 from rlhf_rm.errors import UserError
-from rlhf_rm.models.attention import Attention
+from rlhf_rm.models.attention.base import Attention
 from rlhf_rm.models.reward import RewardModel
 
 

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from rlhf_rm.data.batch import Rows, TextBatch
-from rlhf_rm.models.attention import Attention
+from rlhf_rm.models.attention.base import Attention
 from rlhf_rm.models.backbone import Backbone
 
 # Logits that are there at once: 64 MiB in float32.

@@ -16,7 +16,7 @@ from transformers import (
 
 from rlhf_rm.data.template import set_template
 from rlhf_rm.errors import UserError
-from rlhf_rm.models.attention import Attention
+from rlhf_rm.models.attention.base import Attention
 from rlhf_rm.models.hub import export_of, local_copy, why_not_loaded
 from rlhf_rm.models.reward import RewardModel
 from rlhf_rm.models.tokenizer import ensure_pad_token, load_tokenizer

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from rlhf_rm.data.batch import Rows
 from rlhf_rm.errors import UserError
-from rlhf_rm.models.attention import Attention
+from rlhf_rm.models.attention.base import Attention
 from rlhf_rm.models.backbone import Backbone
 
 MEMBER = "member_"  # how the labels of an ensemble of heads begin

@@ -20,7 +20,8 @@ from rlhf_rm.data.types import Message
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import whole_directory
 from rlhf_rm.models.adapter import Adapter
-from rlhf_rm.models.attention import Attention
+from rlhf_rm.models.attention.base import Attention
+from rlhf_rm.models.checkpointing import checkpoint_activations
 from rlhf_rm.models.hub import local_copy, why_not_loaded
 from rlhf_rm.models.language import LanguageModel
 from rlhf_rm.models.reward import MEMBER, RewardModel
@@ -154,7 +155,7 @@ class ModelSpec:
         self.adapter.apply(network, train_head=auto is AutoModelForSequenceClassification)
         network.train()  # from_pretrained leaves it in evaluation mode, without dropout
         if self.gradient_checkpointing:
-            network.gradient_checkpointing_enable({"use_reentrant": False})
+            checkpoint_activations(network)
         if self.compile:
             # Rows differ in width from step to step: one program for all of them.
             network.base_model.compile(dynamic=True)

@@ -86,6 +86,16 @@ def test_each_round_may_begin_where_the_last_ended_or_at_the_start(rlhf_rm, smal
     assert "model.path=" not in command["round_01/policy"] and "model.path=" not in command["round_00/reward"]
 
 
+def test_a_plain_reward_model_may_be_trained_again_in_each_round_with_a_seed_of_its_own(
+    rlhf_rm, small, tmp_path
+):
+    told = [*small, *FAST, "rounds=2", "method=reward", "reward_init=anew", "seed=5", "dry_run=true"]
+    plan = rlhf_rm("iterate", *told, f"hydra.run.dir={tmp_path / 'run'}").out
+    trained = [line for line in plan.splitlines() if "method=reward" in line]
+    assert [line.split(" seed=")[-1].split()[0] for line in trained] == ["5", "6"]
+    assert not any("model.path=" in line for line in trained)
+
+
 def start(told, cache, log):
     env = os.environ | {"PYTHONPATH": str(ROOT), "RLHF_RM_CACHE": cache, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -136,7 +146,7 @@ def test_a_step_that_fails_says_which_one_it_was(rlhf_rm, small, tmp_path):
     [
         (["rounds=0"], "rounds=0 must be a whole number of at least 1"),
         (["policy_init=base"], "policy_init=base is unknown: use one of sft, previous"),
-        (["reward_init=sft"], "reward_init=sft is unknown: use one of base, previous"),
+        (["reward_init=sft"], "reward_init=sft is unknown: use one of base, anew, previous"),
         (["method=ppo"], "method is how each round trains its reward model"),
         (["resume=auto"], "resume=auto is nothing for iterate"),
         (["base.enabled=false"], "a policy of random weights has nothing to say"),

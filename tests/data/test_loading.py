@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rlhf_rm.data.loading import evaluation_loader, training_loader
+from rlhf_rm.data.loading import AHEAD, evaluation_loader, step_loader, training_loader
 from rlhf_rm.errors import UserError
 
 
@@ -62,3 +62,16 @@ def test_lightnings_own_sampler_is_refused():
         training_loader(
             trainer(world=2, lightnings_sampler=True), list, [9] * 12, batch_size=2, seed=0, workers=0
         )
+
+
+def test_who_packs_unless_it_is_said():
+    def workers(device, asked):
+        of = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)))
+        return step_loader(list, [[0]], of, asked).num_workers
+
+    assert (workers("cpu", None), workers("cuda", None), workers("cuda", 0), workers("cpu", 3)) == (
+        0,
+        AHEAD,
+        0,
+        3,
+    )

@@ -4,6 +4,7 @@ import torch
 
 from rlhf_rm.data.packing import Packing, Tree, first_fit_decreasing, shared_prefix
 from rlhf_rm.errors import UserError
+from rlhf_rm.models.attention.base import visible
 
 
 def made(*shapes):
@@ -104,7 +105,7 @@ def test_the_shared_prefix_leaves_each_branch_a_token(branches, shared):
 def test_settings_are_checked():
     with pytest.raises(UserError, match="layout=tight is unknown: use one of shared, packed, padded"):
         Packing("tight", 10, 10, 0)
-    with pytest.raises(UserError, match="row_tokens=0 and micro_tokens=10 must be at least 1"):
+    with pytest.raises(UserError, match=r"loader\.row_tokens=0 must be at least 1"):
         Packing("shared", 0, 10, 0)
 
 
@@ -113,3 +114,31 @@ def test_a_batch_moves_between_devices_as_one():
     moved = rows.to("meta")
     assert moved.input_ids_RT.device == moved.last_N.device == torch.device("meta")
     assert (moved.tokens, moved.one_per_row) == (rows.tokens, rows.one_per_row)
+
+
+def test_widths_are_rounded_up_and_what_is_added_is_padding():
+    trees = made((4, 2, 1), (3, 5, 6))
+    ((plain, _),) = Packing("shared", 50, 50, pad_id=0).pack(trees)
+    ((rows, _),) = Packing("shared", 50, 50, pad_id=0, row_multiple=16).pack(trees)
+    assert (plain.input_ids_RT.shape[1], rows.input_ids_RT.shape[1]) == (21, 32)
+    assert torch.equal(rows.input_ids_RT[:, :21], plain.input_ids_RT)
+    assert (rows.tree_RT[:, 21:] == -1).all()
+    assert responses(rows) == responses(plain)
+
+
+@pytest.mark.parametrize("layout", ["shared", "packed", "padded"])
+def test_the_last_query_of_a_sequence_sees_all_of_its_keys_and_the_one_before_all_but_the_last(layout):
+    for rows, _ in Packing(layout, 40, 90, pad_id=0, row_multiple=8).pack(MANY):
+        sees = visible(rows, causal=True).flatten(0, 1)
+        width = rows.input_ids_RT.shape[1]
+        found = rows.sequences
+        ends_q, ends_k = found.cu_seqlens_q_S.tolist(), found.cu_seqlens_k_S.tolist()
+        assert ends_q[-1] == len(sees)  # every token is a query once
+        for s in range(len(ends_q) - 1):
+            queries = range(ends_q[s], ends_q[s + 1])
+            keys = found.key_K[ends_k[s] : ends_k[s + 1]].tolist()
+            assert len(queries) <= found.max_seqlen_q
+            assert len(keys) <= found.max_seqlen_k
+            for back, query in enumerate(reversed(queries)):
+                expected = (query // width * width + sees[query].nonzero().flatten()).tolist()
+                assert keys[: len(keys) - back] == expected

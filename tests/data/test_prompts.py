@@ -17,6 +17,7 @@ SETTINGS = {
     "eval_batch_size": 4,
     "row_tokens": 64,
     "micro_tokens": 64,
+    "row_multiple": 1,
     "workers": 0,
     "seed": 3,
     "minibatches": 2,

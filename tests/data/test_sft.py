@@ -39,6 +39,7 @@ def datamodule(tokenizer):
             "eval_batch_size": 2,
             "row_tokens": 100,
             "micro_tokens": 100,
+            "row_multiple": 1,
             "workers": 0,
             "seed": 0,
         }

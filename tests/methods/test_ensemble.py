@@ -13,7 +13,7 @@ from rlhf_rm.data.ensemble import EnsembleDataModule, MemberSampler, SharedBatch
 from rlhf_rm.data.sampling import StepSampler
 from rlhf_rm.methods.ensemble import EnsembleRewardModule
 from rlhf_rm.models.adapter import LoRA
-from rlhf_rm.models.attention import SDPAAttention
+from rlhf_rm.models.attention.sdpa import SDPAAttention
 from rlhf_rm.models.full_ensemble import FullEnsemble
 from rlhf_rm.models.head_ensemble import HeadEnsemble
 from rlhf_rm.models.lora_ensemble import LoRAEnsemble

@@ -24,7 +24,7 @@ from rlhf_rm.data.types import Message, prompt_id
 from rlhf_rm.errors import UserError
 from rlhf_rm.functional.meta import difference_objective
 from rlhf_rm.methods.schedules import warmup_constant
-from rlhf_rm.models.attention import SDPAAttention
+from rlhf_rm.models.attention.sdpa import SDPAAttention
 from rlhf_rm.models.reward import RewardModel
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 from rlhf_rm.data.sft import SFTDataModule
 from rlhf_rm.methods.schedules import warmup_constant
 from rlhf_rm.methods.sft import SFTModule
-from rlhf_rm.models.attention import SDPAAttention
+from rlhf_rm.models.attention.sdpa import SDPAAttention
 from rlhf_rm.models.generate import Sampling
 from rlhf_rm.models.language import LanguageModel
 
@@ -39,6 +39,7 @@ def run(tiny, tmp_path):
             eval_batch_size=3,
             row_tokens=row_tokens,
             micro_tokens=micro_tokens,
+            row_multiple=1,
             workers=0,
             seed=0,
         )

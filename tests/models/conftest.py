@@ -1,10 +1,14 @@
 """Tiny networks of the architectures that people train reward models on."""
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from rlhf_rm.models.attention import EagerAttention, SDPAAttention
+from rlhf_rm.data.packing import Tree, shared_prefix
+from rlhf_rm.models.attention.base import Attention
+from rlhf_rm.models.attention.eager import EagerAttention
+from rlhf_rm.models.attention.sdpa import SDPAAttention
 from rlhf_rm.models.reward import RewardModel
 from tests.tiny_policy import tiny_policy, tiny_tokenizer
 
@@ -39,7 +43,7 @@ SHAPES = {
 
 @pytest.fixture
 def make_model():
-    def make(shape: str) -> RewardModel:
+    def make(shape: str, attention: Attention | None = None) -> RewardModel:
         torch.manual_seed(0)
         config = AutoConfig.for_model(
             shape,
@@ -50,7 +54,8 @@ def make_model():
             eos_token_id=1,
             bos_token_id=None,
         )
-        attention = EagerAttention() if shape in ("gemma2", "bloom") else SDPAAttention()
+        if attention is None:
+            attention = EagerAttention() if shape in ("gemma2", "bloom") else SDPAAttention()
         network = AutoModelForSequenceClassification.from_config(
             config, attn_implementation=attention.implementation
         )
@@ -62,6 +67,21 @@ def make_model():
         return RewardModel(network, attention).eval()
 
     return make
+
+
+@pytest.fixture
+def trees() -> list[Tree]:
+    """Pairs that share 5 to 20 tokens; token 1 is EOS and ends every response."""
+    rng = np.random.default_rng(0)
+    made = []
+    for shared, chosen, rejected in [(5, 9, 2), (20, 1, 12), (11, 6, 6), (8, 14, 3), (16, 2, 2)]:
+        prefix = rng.integers(2, 64, shared)
+        branches = tuple(
+            np.concatenate([prefix, rng.integers(2, 64, own), [1]]).astype(np.int32)
+            for own in (chosen, rejected)
+        )
+        made.append(Tree(branches, shared_prefix(branches), (shared, shared)))
+    return made
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from rlhf_rm.data.sft import SFTDataModule
-from rlhf_rm.models.attention import SDPAAttention
+from rlhf_rm.models.attention.sdpa import SDPAAttention
 from rlhf_rm.models.language import LanguageModel
 
 
@@ -32,6 +32,7 @@ def test_the_loss_is_the_cross_entropy_of_each_response_alone(tiny, shape, layou
         eval_batch_size=5,
         row_tokens=100,
         micro_tokens=200,
+        row_multiple=1,
         workers=0,
         seed=0,
     )

@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from rlhf_rm.data.packing import Packing, Tree
 from rlhf_rm.data.template import set_template
 from rlhf_rm.errors import UserError
-from rlhf_rm.models.attention import EagerAttention, SDPAAttention
+from rlhf_rm.models.attention.eager import EagerAttention
+from rlhf_rm.models.attention.sdpa import SDPAAttention
 from rlhf_rm.models.load import load_reward_model
 from rlhf_rm.models.tokenizer import save_tokenizer, train_byte_bpe
 

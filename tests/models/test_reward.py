@@ -2,52 +2,17 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
 from rlhf_rm.data.batch import Rows
-from rlhf_rm.data.packing import Packing, Tree, shared_prefix
+from rlhf_rm.data.packing import Packing
 from rlhf_rm.errors import UserError
 from rlhf_rm.models.reward import RewardModel
+from tests.models.layouts import alone, rewards
 
 PACKABLE = ["llama", "qwen3", "gpt2", "mistral", "gemma2", "bert", "roberta"]
 DECODERS = ["llama", "qwen3", "gpt2", "mistral", "gemma2"]
-
-
-@pytest.fixture
-def trees() -> list[Tree]:
-    """Pairs that share 5 to 20 tokens; token 1 is EOS and ends every response."""
-    rng = np.random.default_rng(0)
-    made = []
-    for shared, chosen, rejected in [(5, 9, 2), (20, 1, 12), (11, 6, 6), (8, 14, 3), (16, 2, 2)]:
-        prefix = rng.integers(2, 64, shared)
-        branches = tuple(
-            np.concatenate([prefix, rng.integers(2, 64, own), [1]]).astype(np.int32)
-            for own in (chosen, rejected)
-        )
-        made.append(Tree(branches, shared_prefix(branches), (shared, shared)))
-    return made
-
-
-def rewards(model: RewardModel, trees: list[Tree], layout: str, row_tokens=90, micro_tokens=200, pad_id=0):
-    """Rewards (pairs, 2) in the order of the trees."""
-    out = torch.empty(len(trees), 2)
-    for rows, order in Packing(layout, row_tokens, micro_tokens, pad_id).pack(trees):
-        out[order] = model(rows).view(-1, 2)
-    return out
-
-
-def alone(model: RewardModel, trees: list[Tree]) -> torch.Tensor:
-    """The reference: each response by itself, through the network's own forward pass."""
-    return torch.stack(
-        [
-            torch.stack(
-                [model.network(input_ids=torch.tensor(b)[None].long()).logits[0, 0] for b in tree.branches]
-            )
-            for tree in trees
-        ]
-    )
 
 
 def left_padded(rows: Rows) -> Rows:

@@ -6,7 +6,8 @@ from rlhf_rm.data.packing import Packing, Tree
 from rlhf_rm.data.types import Message
 from rlhf_rm.errors import UserError
 from rlhf_rm.models.adapter import NoAdapter
-from rlhf_rm.models.attention import EagerAttention, SDPAAttention
+from rlhf_rm.models.attention.eager import EagerAttention
+from rlhf_rm.models.attention.sdpa import SDPAAttention
 from rlhf_rm.models.spec import ModelSpec, cached_tokenizer
 from rlhf_rm.models.tokenizer import load_tokenizer, save_tokenizer
 

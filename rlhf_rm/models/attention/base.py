@@ -8,17 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from rlhf_rm.data.batch import Rows
 
 
-class Attention(ABC):
-    """A way to compute attention over trees of shared prefixes.
-
-    ``implementation`` is what ``transformers`` is told to use (``attn_implementation``).
-    """
-
-    implementation: str
+class AttentionInputs(ABC):
+    """What a network takes so that it attends over trees of shared prefixes."""
 
     @abstractmethod
     def mask(self, rows: Rows, *, causal: bool, window: int | None = None) -> Any:
@@ -30,28 +26,33 @@ class Attention(ABC):
             window: size of a sliding window in tokens, itself included; None for full attention.
         """
 
-
-class SDPAAttention(Attention):
-    """PyTorch's scaled dot-product attention with a dense mask: every device, and the reference."""
-
-    implementation = "sdpa"
-
-    def mask(self, rows: Rows, *, causal: bool, window: int | None = None) -> Tensor:
-        """A boolean mask (R, 1, T, T), True where query (third axis) may see key (fourth)."""
-        return visible(rows, causal=causal, window=window).unsqueeze(1)
+    def arguments(self, rows: Rows, *, causal: bool) -> dict[str, Any]:
+        """What the model's forward takes beside it."""
+        return {}
 
 
-class EagerAttention(Attention):
-    """Attention written out, for models that soft-cap their scores (Gemma 2) or have no faster way."""
+class Attention(ABC):
+    """A way to compute attention over trees of shared prefixes.
 
-    implementation = "eager"
+    Attributes:
+        implementation: what ``transformers`` makes a network with (``attn_implementation``); None for
+            what it prefers.
+    """
 
-    def mask(self, rows: Rows, *, causal: bool, window: int | None = None) -> Tensor:
-        """An additive mask (R, 1, T, T): 0 where a query may see a key, else the lowest number."""
-        hidden = ~visible(rows, causal=causal, window=window).unsqueeze(1)
-        return torch.zeros(hidden.shape, device=hidden.device).masked_fill(
-            hidden, torch.finfo(torch.float32).min
-        )
+    implementation: str | None
+
+    @abstractmethod
+    def attach(self, network: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> AttentionInputs:
+        """Let a network attend so; called before its first pass on a device in a dtype.
+
+        Args:
+            network: the model; how it attends is changed in place.
+            device: where it runs.
+            dtype: of queries, keys and values.
+
+        Raises:
+            UserError: it cannot run this network there.
+        """
 
 
 def visible(rows: Rows, *, causal: bool, window: int | None = None) -> Tensor:
@@ -71,3 +72,8 @@ def visible(rows: Rows, *, causal: bool, window: int | None = None) -> Tensor:
         # Distance by position, not by column: in a branch the prefix lies further left than it is.
         allowed &= position.unsqueeze(2) - position.unsqueeze(1) < window
     return allowed
+
+
+def soft_capped(network: PreTrainedModel) -> bool:
+    """Whether the model soft-caps its attention scores, which few kernels can."""
+    return getattr(network.config, "attn_logit_softcapping", None) is not None

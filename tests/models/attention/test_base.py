@@ -2,7 +2,9 @@ import numpy as np
 import torch
 
 from rlhf_rm.data.packing import Packing, Tree
-from rlhf_rm.models.attention import EagerAttention, SDPAAttention, visible
+from rlhf_rm.models.attention.base import visible
+from rlhf_rm.models.attention.eager import EagerAttention
+from rlhf_rm.models.attention.sdpa import SDPAAttention
 
 # One row: a tree of prefix a b and branches c d | e, a tree of prefix f and branches g | h; then padding.
 TOKENS = "abcdefgh.."
@@ -12,21 +14,9 @@ def rows():
     def tree(shared, *branches):
         return Tree(tuple(np.array(b, np.int32) for b in branches), shared, (shared,) * len(branches))
 
-    ((both, _),) = Packing("shared", 8, 99, pad_id=0).pack(
-        [tree(2, [1, 2, 3, 4], [1, 2, 5]), tree(1, [6, 7], [6, 8])]
-    )
-    pad = torch.nn.functional.pad
-    return type(both)(
-        input_ids_RT=pad(both.input_ids_RT, (0, 2)),
-        position_ids_RT=pad(both.position_ids_RT, (0, 2)),
-        tree_RT=pad(both.tree_RT, (0, 2), value=-1),
-        branch_RT=pad(both.branch_RT, (0, 2)),
-        first_N=both.first_N,
-        last_N=both.last_N,
-        length_N=both.length_N,
-        one_per_row=False,
-        tokens=both.tokens,
-    )
+    trees = [tree(2, [1, 2, 3, 4], [1, 2, 5]), tree(1, [6, 7], [6, 8])]
+    ((both, _),) = Packing("shared", 8, 99, pad_id=0, row_multiple=10).pack(trees)
+    return both
 
 
 def sees(**options):

@@ -1,0 +1,1 @@
+"""Attention over packed rows: several ways to compute the same."""

@@ -1,0 +1,125 @@
+"""FlashAttention over trees: one call of a kernel for sequences of different lengths.
+
+Shape legend: R rows, T tokens of a row, H heads, D size of a head.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from rlhf_rm.data.batch import Rows, Sequences
+from rlhf_rm.errors import UserError
+from rlhf_rm.models.attention.base import Attention, AttentionInputs, soft_capped
+from rlhf_rm.models.attention.kernels import VarlenKernel, check_alignment, installed_kernels
+from rlhf_rm.models.attention.trees import TREES, no_mask, takes_trees
+
+HALF = (torch.float16, torch.bfloat16)
+
+
+class FlashAttention(Attention):
+    """FlashAttention on a GPU, in 16 bits: no mask, and no time for what it would block.
+
+    A tree's prefix with its first branch is a sequence, and so is each further branch, whose keys are the
+    prefix and itself (:class:`~rlhf_rm.data.batch.Sequences`): causal attention aligned at the bottom
+    right takes all of them in one call. Only keys and values of prefixes are copied.
+    """
+
+    implementation = None
+
+    def attach(self, network: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> AttentionInputs:
+        """As in the base class; the kernel is compared with attention written out first.
+
+        Raises:
+            UserError: no such kernel for this model, device or dtype, or one that computes something else.
+        """
+        why = self.why_not(network, device, dtype)
+        if why is not None:
+            raise UserError(f"attention=flash is not possible: {why}; use attention=auto.")
+        kernel = installed_kernels()[0]
+        check_alignment(kernel, device, dtype)
+        network.set_attn_implementation(TREES)
+        return Varlen(kernel)
+
+    @staticmethod
+    def why_not(network: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> str | None:
+        """Why this model cannot be run so, or None if it can."""
+        if device.type != "cuda":
+            return f"its kernels are for GPUs, and this is {device}"
+        if dtype not in HALF:
+            return f"its kernels compute in 16 bits, and this is {str(dtype).removeprefix('torch.')}"
+        kind = network.config.model_type
+        if not takes_trees(network):
+            return f"the attention of a {kind} model cannot be replaced"
+        if soft_capped(network):
+            return f"a {kind} model soft-caps its attention scores"
+        if not installed_kernels():
+            return "neither flash-attn nor a PyTorch with variable-length attention is installed"
+        return None
+
+
+class Varlen(AttentionInputs):
+    """Sequences in place of a mask.
+
+    Args:
+        kernel: what attends over them.
+    """
+
+    def __init__(self, kernel: VarlenKernel) -> None:
+        self.kernel = kernel
+
+    def mask(self, rows: Rows, *, causal: bool, window: int | None = None) -> Tensor:
+        """None is needed: see :func:`~rlhf_rm.models.attention.trees.no_mask`."""
+        return no_mask(rows.input_ids_RT.device)
+
+    def arguments(self, rows: Rows, *, causal: bool) -> dict[str, Any]:
+        """The sequences of the rows and what attends over them."""
+        return {"trees": VarlenTrees(self.kernel, rows.sequences, causal=causal)}
+
+
+class VarlenTrees:
+    """Attention of one forward pass by a kernel for sequences of different lengths.
+
+    Args:
+        kernel: what computes.
+        sequences: of the rows, on their device.
+        causal: decoder or encoder.
+    """
+
+    def __init__(self, kernel: VarlenKernel, sequences: Sequences, *, causal: bool) -> None:
+        self.kernel, self.sequences, self.causal = kernel, sequences, causal
+
+    def __call__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        *,
+        scale: float,
+        window: int | None,
+        dropout: float,
+    ) -> Tensor:
+        """See :class:`~rlhf_rm.models.attention.trees.TreeAttention`.
+
+        Raises:
+            UserError: dropout of attention weights, which not every kernel can.
+        """
+        if dropout > 0:
+            raise UserError(
+                f"attention=flash has no dropout of attention weights, and the model asks for {dropout:g}: "
+                "use attention=sdpa, or a model without (model.architecture.attention_dropout=0)."
+            )
+        rows, heads, width, size = query.shape
+        query, key, value = (one.transpose(1, 2).flatten(0, 1) for one in (query, key, value))
+        found = self.kernel(
+            query,
+            key.index_select(0, self.sequences.key_K),
+            value.index_select(0, self.sequences.key_K),
+            self.sequences,
+            scale=scale,
+            causal=self.causal,
+            window=window,
+        )
+        return found.view(rows, width, heads, size)
