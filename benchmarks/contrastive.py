@@ -9,9 +9,9 @@ from epochs import Side, compare
 
 CONTRASTIVE = ("method=contrastive", "contrastive=simcse_pairs")
 SIDES = {
-    "plain": Side("preferences alone", ("method=reward",)),
-    "simcse": Side("SimCSE on pairs", CONTRASTIVE),
-    "swav": Side("SwAV on pairs", ("method=contrastive", "contrastive=swav_pairs")),
+    "plain": Side("preferences alone", ("method=reward",), lambda _: 1),
+    "simcse": Side("SimCSE on pairs", CONTRASTIVE, lambda _: 2),
+    "swav": Side("SwAV on pairs", ("method=contrastive", "contrastive=swav_pairs"), lambda _: 2),
     "share_prefix": Side(
         "SimCSE, one prefix for both views", (*CONTRASTIVE, "contrastive.share_prefix=true")
     ),

@@ -13,9 +13,10 @@ from epochs import Side, compare
 MEMBERS = ("method=ensemble", "members.size={size}")
 LORA = (*MEMBERS, "members.kind=lora", "adapter=lora")
 SIDES = {
-    "one": Side("one reward model, every weight trained", ("method=reward",)),
+    "one": Side("one reward model, every weight trained", ("method=reward",), lambda _: 1),
     "head": Side("{size} heads over a frozen backbone", (*MEMBERS, "members.kind=head")),
-    "lora": Side("{size} adapters in all layers", LORA),
+    # Frozen weights need no gradients of their own: 4 of 6 operations are left.
+    "lora": Side("{size} adapters in all layers", LORA, lambda told: told["size"] * 4 / 6),
     "lora_top": Side(
         "{size} adapters in the top {top_layers} layers", (*LORA, "adapter.top_layers={top_layers}")
     ),

@@ -13,9 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from flops import matrix_peak, useful_flops
 from measure import machine
 from sides import Job, train
-from turns import say_how_busy, take_turns
+from turns import bars, say_how_busy, take_turns
+
+SAMPLE = 500  # pairs from which the sizes of all are taken
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,13 @@ class Side:
     Args:
         what: in words, for the table; may name settings in braces.
         overrides: of the training configuration; may name settings in braces.
+        passes: how many forward and backward passes of the whole network over a pair it needs at least,
+            by the settings; None where that is no plain number.
     """
 
     what: str
     overrides: Sequence[str]
+    passes: Callable[[Mapping[str, int]], float] | None = None
 
 
 def compare(
@@ -76,7 +83,8 @@ def compare(
             warmup=args.warmup,
         )
         (Path(directory) / "settings.json").write_text(json.dumps(told))
-        pairs = len(job.build(job.config()).datamodule.split("train"))
+        pairs, tokens, flops = size_of(job)
+        peak = matrix_peak("cpu", torch.float32)
         runs = take_turns(script, job.save(), list(args.sides), args.rounds)
     report = {
         "benchmark": Path(script).stem,
@@ -92,13 +100,34 @@ def compare(
             "rounds": args.rounds,
             **told,
         },
+        "matrix_peak_flops": peak,
         "sides": {side: summary(rounds, pairs, args.pairs_per_step) for side, rounds in runs.items()},
     }
+    for name, figures in report["sides"].items():
+        passes = sides[name].passes
+        figures["useful_tokens_per_second"] = figures["pairs_per_second"] * tokens
+        if passes is not None:
+            needed = passes(told) * flops
+            figures["share_of_matrix_peak"] = figures["pairs_per_second"] * needed / peak
     more = conclude(report)
     args.json.write_text(json.dumps(report, indent=1) + "\n")
+    bars(
+        {name: figures["epoch_seconds"] for name, figures in report["sides"].items()},
+        f"seconds of an epoch, {args.model}",
+        args.json.with_suffix(".png"),
+    )
     print_report(report, {name: side.what.format(**told) for name, side in sides.items()})
     print(more, end="")
     return 0
+
+
+def size_of(job: Job) -> tuple[int, float, float]:
+    """Training pairs of an epoch, distinct tokens of a pair, and the operations that a pair needs."""
+    run = job.build(job.config())
+    split = run.datamodule.split("train")
+    trees = [split.trees[i] for i in range(min(SAMPLE, len(split.sizes)))]
+    tokens = sum(tree.size("shared") for tree in trees) / len(trees)
+    return len(split), tokens, useful_flops(run.model.network.config, trees) / len(trees)
 
 
 def summary(rounds: list[dict[str, Any]], pairs: int, pairs_per_step: int) -> dict[str, Any]:
@@ -107,6 +136,7 @@ def summary(rounds: list[dict[str, Any]], pairs: int, pairs_per_step: int) -> di
     once = statistics.median(run["preparation_seconds"] for run in rounds)
     return {
         "preparation_seconds": once,
+        "pairs_per_second": pairs_per_step / statistics.mean(steps),
         "epoch_seconds": once + pairs / pairs_per_step * statistics.mean(steps),
         "memory_above_mb": statistics.median(run["memory_above_mb"] for run in rounds),
         "cores_busy_with_other_work": max(run["cores_busy_with_other_work"] for run in rounds),
@@ -124,7 +154,13 @@ def print_report(report: dict[str, Any], what: Mapping[str, str]) -> None:
         print(
             f"  {what[side]:<48}{figures['epoch_seconds']:8.1f} s"
             f"  ratio {figures['epoch_seconds'] / first:6.2f}"
-            f"  ({figures['preparation_seconds']:.1f} s of it once,"
+            f"{figures['pairs_per_second']:8.2f} pairs/s {figures['useful_tokens_per_second']:9,.0f} tokens/s"
+            + (
+                f" {figures['share_of_matrix_peak']:.1%} of the matrix peak"
+                if "share_of_matrix_peak" in figures
+                else ""
+            )
+            + f"  ({figures['preparation_seconds']:.1f} s of it once,"
             f" {figures['memory_above_mb']:.0f} MB peak memory above that before the first step)"
         )
 

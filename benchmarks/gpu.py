@@ -28,7 +28,13 @@ from rlhf_rm.models.attention.sdpa import SDPAAttention
 from rlhf_rm.models.reward import RewardModel
 
 SHAPES = {
-    "tiny": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4},
+    "tiny": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    },
     "1b": {
         "hidden_size": 2048,
         "intermediate_size": 5632,
@@ -93,7 +99,7 @@ def rewards_and_gradient(
     """Rewards of trees of 2 to 5 responses, and the gradient of their sum, of a small model on the GPU."""
     torch.manual_seed(0)
     kind = "llama" if window is None else "mistral"
-    settings = SHAPES["tiny"] | {"hidden_size": 256, "num_key_value_heads": 2, "vocab_size": 500}
+    settings = SHAPES["tiny"] | {"hidden_size": 256, "vocab_size": 500}
     if window is not None:
         settings |= {"sliding_window": window}
     config = AutoConfig.for_model(kind, **settings, num_labels=1, pad_token_id=0)

@@ -35,7 +35,7 @@ class ResponsesAlone(MetaRewardModule):
 
 META = ("method=meta", "meta.prompts={prompts}", "meta.k={k}")
 SIDES = {
-    "plain": Side("preferences alone", ("method=reward", "meta.responses=null")),
+    "plain": Side("preferences alone", ("method=reward", "meta.responses=null"), lambda _: 1),
     "responses": Side(
         "forward and backward of {prompts} prompts of {k}",
         (*META, "method.module._target_=meta_step.ResponsesAlone"),

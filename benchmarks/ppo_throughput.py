@@ -23,7 +23,7 @@ from hydra.utils import instantiate
 from measure import Recorder, machine
 from omegaconf import DictConfig
 from sides import PLAIN_TRL, Job
-from turns import say_how_busy, take_turns
+from turns import bars, say_how_busy, take_turns
 
 from rlhf_rm.commands.build import build_run, build_tokenizer
 from rlhf_rm.data.prompts import PromptDataModule
@@ -276,7 +276,12 @@ def main() -> int:
         "sides": {side: summary(rounds, size) for side, rounds in runs.items()},
     }
     args.json.write_text(json.dumps(report, indent=1) + "\n")
-    print_report(report)
+    bars(
+        {side: figures["prompts_per_second"] for side, figures in report["sides"].items()},
+        f"prompts a second, {args.model}",
+        args.json.with_suffix(".png"),
+    )
+    print_report(report, size.k)
     return 0
 
 
@@ -292,7 +297,7 @@ def summary(rounds: list[dict[str, Any]], size: Size) -> dict[str, Any]:
     }
 
 
-def print_report(report: dict[str, Any]) -> None:
+def print_report(report: dict[str, Any], k: int) -> None:
     """Print the figures."""
     sides = report["sides"]
     say_how_busy(max(side["cores_busy_with_other_work"] for side in sides.values()))
@@ -300,6 +305,7 @@ def print_report(report: dict[str, Any]) -> None:
     for side, figures in sides.items():
         print(
             f"  {WHAT[side]:<54}{figures['prompts_per_second']:7.2f} prompts/s"
+            f"{figures['prompts_per_second'] * k * figures['tokens_a_response']:8,.0f} response tokens/s"
             f"{figures['memory_above_mb']:7.0f} MB{figures['tokens_a_response']:7.1f} tokens a response"
             + ("" if side == "ours" else f"   ratio {ours / figures['prompts_per_second']:.2f}")
         )

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from rlhf_rm.data.batch import Rows
 from rlhf_rm.data.packing import LAYOUTS
 from rlhf_rm.errors import UserError
-from rlhf_rm.models.attention.base import Attention, AttentionInputs
+from rlhf_rm.models.attention.base import Attention, AttentionInputs, layer_types
 
 # Encoders whose classification head is known to be a function of the first token's state alone.
 PACKABLE_ENCODERS = ("bert", "roberta", "xlm-roberta")
@@ -130,12 +130,3 @@ class Backbone:
         if "position_ids" not in self._takes or getattr(config, "alibi", False):
             return "its positions cannot be set from outside"
         return None
-
-
-def layer_types(config: Any) -> set[str]:
-    """The kinds of attention in a decoder, in the words of `transformers`."""
-    kinds = getattr(config, "layer_types", None)
-    if kinds:
-        return set(kinds)
-    windowed = getattr(config, "sliding_window", None) is not None
-    return {"sliding_attention" if windowed else "full_attention"}

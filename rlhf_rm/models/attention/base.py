@@ -77,3 +77,12 @@ def visible(rows: Rows, *, causal: bool, window: int | None = None) -> Tensor:
 def soft_capped(network: PreTrainedModel) -> bool:
     """Whether the model soft-caps its attention scores, which few kernels can."""
     return getattr(network.config, "attn_logit_softcapping", None) is not None
+
+
+def layer_types(config: Any) -> set[str]:
+    """The kinds of attention in a decoder, in the words of `transformers`."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        return set(kinds)
+    windowed = getattr(config, "sliding_window", None) is not None
+    return {"sliding_attention" if windowed else "full_attention"}

@@ -12,9 +12,24 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from rlhf_rm.errors import UserError
+from rlhf_rm.models.attention.base import layer_types
 
 # What some models ask of their attention, and plain attention is not.
 BEYOND = ("softcap", "s_aux", "position_bias")
+# Models with sliding windows that tell each call of its window; others would silently attend to everything.
+TELLS_WINDOW = (
+    "gemma2",
+    "gemma3_text",
+    "ministral",
+    "mistral",
+    "mixtral",
+    "olmo3",
+    "phi3",
+    "qwen2",
+    "qwen3",
+    "smollm3",
+    "starcoder2",
+)
 TREES = "rlhf_rm_trees"  # the name of this way in `transformers`
 
 
@@ -78,8 +93,10 @@ def attend(
 
 
 def takes_trees(network: PreTrainedModel) -> bool:
-    """Whether all of a network's attention goes through the interface of `transformers`."""
-    return bool(getattr(network, "_supports_attention_backend", False))
+    """Whether all of a network's attention goes through the interface of `transformers`, its windows too."""
+    told = "sliding_attention" not in layer_types(network.config)
+    told |= network.config.model_type in TELLS_WINDOW
+    return told and bool(getattr(network, "_supports_attention_backend", False))
 
 
 def no_mask(device: torch.device) -> Tensor:

@@ -38,6 +38,15 @@ def test_a_model_that_soft_caps_is_run_right_without_being_told_how(make_model, 
         torch.testing.assert_close(rewards(model, trees, "shared"), expected, atol=1e-5, rtol=0)
 
 
+def test_a_window_that_attention_would_not_be_told_of_is_not_lost(make_model):
+    network = make_model("llama").network
+    network.config.sliding_window = 7  # and llama tells nobody
+    _, why = choose(network, torch.device("cpu"), WHOLE)
+    assert why == "sdpa"
+    _, why = choose(network, torch.device("cuda"), HALF)
+    assert why.startswith("flex, and not flash: the attention of a llama model cannot be replaced")
+
+
 def test_it_is_chosen_again_when_the_dtype_changes(make_model, trees):
     model = make_model("llama", AutoAttention())
     at = torch.device("cpu")
