@@ -1,6 +1,7 @@
 """The command line: `rlhf-rm <command> [overrides]`; each command is a Hydra app of its own."""
 
 import difflib
+import errno
 import importlib
 import importlib.util
 import logging
@@ -204,6 +205,23 @@ def _stop(message: str, code: int = 2) -> None:
     raise SystemExit(code)
 
 
+def _is_of_a_dead_rank(error: BaseException) -> bool:
+    """Whether it tells of a connection between ranks that broke: gloo's on CPUs, NCCL's on GPUs."""
+    return type(error).__name__ == "DistBackendError" or all(
+        word in str(error) for word in ("gloo", "Connection")
+    )
+
+
+# What a disk may refuse, in words.
+DISK = {
+    errno.ENOSPC: "no space left on the device",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "there is no permission",
+    errno.EPERM: "there is no permission",
+}
+
+
 def _sentence(error: BaseException | None) -> str | None:
     """What to tell the user, if the cause lies with the input or the configuration."""
     from hydra.errors import HydraException, InstantiationException
@@ -213,6 +231,17 @@ def _sentence(error: BaseException | None) -> str | None:
     while error is not None:
         if isinstance(error, UserError):
             return str(error)
+        if isinstance(error, OSError) and error.errno in DISK:
+            what = f" for {error.filename}" if error.filename else ""
+            return (
+                f"{DISK[error.errno]}{what}: mend that, or choose another directory with hydra.run.dir=DIR; "
+                "an interrupted training goes on with resume=auto."
+            )
+        if _is_of_a_dead_rank(error):
+            return (
+                "another rank has died or does not answer; what it said itself, if anything, tells why. Go "
+                f"on with resume=auto. ({' '.join(str(error).split())[:160]})"
+            )
         if isinstance(error, MissingMandatoryValue):
             key = getattr(error, "full_key", None) or str(error).split(":")[-1].strip()
             return f"{key} has no value: give it as {key}=…"

@@ -2,18 +2,39 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
+
+log = logging.getLogger(__name__)
+WHOLE = ".whole.json"  # in a directory of a cache: the SHA-256 of each of its files
 
 
 def fingerprint(*parts: Any) -> str:
     """A short name for what was made from these parts."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def sha256(path: Path) -> str:
+    """Of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the entries of a directory, are on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -61,3 +82,33 @@ def whole_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def cached_directory(path: Path, make: Callable[[Path], Any]) -> Path:
+    """A directory of a cache: made at first use, and made again if a file of it is damaged or missing.
+
+    Processes may come together: one makes it, the others wait.
+
+    Args:
+        path: under a name made from everything that the content depends on.
+        make: fills the directory that it is given.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if path.is_dir() and not is_whole(path):
+            log.warning("%s is damaged, and is made again.", path)
+        if not is_whole(path):
+            with whole_directory(path) as made:
+                make(made)
+                files = sorted(file for file in made.rglob("*") if file.is_file())
+                write_json(made / WHOLE, {str(file.relative_to(made)): sha256(file) for file in files})
+    return path
+
+
+def is_whole(directory: Path) -> bool:
+    """Whether a directory of a cache holds what was made, by the hashes that lie in it."""
+    try:
+        made = read_json(directory / WHOLE)
+        return all(sha256(directory / name) == known for name, known in made.items())
+    except (OSError, ValueError):
+        return False

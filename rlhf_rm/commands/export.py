@@ -1,5 +1,6 @@
 """`rlhf-rm export`: a run as a directory that plain `transformers` opens."""
 
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm.callbacks.best import FILE as BEST
-from rlhf_rm.callbacks.checkpoint import checkpoints
+from rlhf_rm.callbacks.checkpoint import checkpoints, newest_whole
 from rlhf_rm.commands.build import Run, build_run
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.trained_on import save_trained_on
@@ -38,7 +39,8 @@ def run(cfg: DictConfig) -> None:
     if cfg.checkpoint:
         found = [Path(cfg.checkpoint)]
     else:
-        found = [best] if best.is_file() else checkpoints(run_dir / "checkpoints")[-1:]
+        written = checkpoints(run_dir / "checkpoints")
+        found = [best] if best.is_file() else [newest_whole(written, warn=True)] if written else []
     if not found or not found[0].is_file():
         raise UserError(
             f"{found[0] if found else run_dir / 'checkpoints'} holds no checkpoint: nothing to export."
@@ -56,9 +58,9 @@ def run(cfg: DictConfig) -> None:
 def load_weights(parts: Run, checkpoint: Path) -> None:
     """Put a checkpoint's weights into a run's module."""
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=False, mmap=True)["state_dict"]
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
         parts.module.load_state_dict(state)
-    except (RuntimeError, KeyError, EOFError) as error:
+    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(f"{checkpoint} is damaged or belongs to another model: {str(error)[:200]}") from error
 
 

@@ -9,11 +9,10 @@ from typing import Any
 
 import lightning as L
 import torch
-from filelock import FileLock
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_rm.data.module import StepDataModule
-from rlhf_rm.files import whole_directory
+from rlhf_rm.files import cached_directory
 from rlhf_rm.methods.schedules import warmup_linear
 from rlhf_rm.methods.step import OptimizerFactory, SchedulerFactory, StepModule
 from rlhf_rm.models.tokenizer import save_tokenizer
@@ -75,16 +74,13 @@ def made_once(
         tokenizer: kept beside it.
         what: says what is made, for the log.
     """
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    # Runs of a sweep may start together: one makes it, the others wait.
-    with FileLock(directory.with_suffix(".lock")):
-        if not (directory / "config.json").is_file():
-            log.info("%s, once: %s", what, directory)
-            network = make()
-            with whole_directory(directory) as made:
-                network.save_pretrained(made)
-                save_tokenizer(tokenizer, made)
-    return directory
+
+    def fill(made: Path) -> None:
+        log.info("%s, once: %s", what, directory)
+        make().save_pretrained(made)
+        save_tokenizer(tokenizer, made)
+
+    return cached_directory(directory, fill)
 
 
 def fit(module: StepModule, datamodule: StepDataModule, callbacks: list[L.Callback], **limits: int) -> None:

@@ -8,19 +8,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_rm.data.prompts import Prompt, prompts_of
 from rlhf_rm.data.types import PreferenceSource
-from rlhf_rm.files import fingerprint, write_text
+from rlhf_rm.files import cached_directory, fingerprint, write_text
 from rlhf_rm.models.attention.base import Attention
 from rlhf_rm.models.generate import Generator, Response, Sampling
 from rlhf_rm.models.load import load_policy
 
 log = logging.getLogger(__name__)
+RESPONSES = "responses.jsonl"  # in a directory of the cache
 
 
 def drawn(meta: DictConfig) -> int:
@@ -56,19 +56,18 @@ def made_responses(
     """
     drawing = [asdict(sampling), OmegaConf.to_container(engine, resolve=True)]
     key = fingerprint(source.fingerprint(), start.name, drawing, k, prompts, seed)
-    path = cache / "responses" / f"{key}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Runs of a sweep may start together: one makes it, the others wait.
-    with FileLock(path.with_suffix(".lock")):
-        if not path.is_file():
-            asked = prompts_of(source, "train")[:prompts]
-            log.info("drawing %d responses to %d prompts from the base model, once: %s", k, len(asked), path)
-            policy = load_policy(str(start), attention, device="auto")
-            with closing(instantiate(engine)) as made:
-                generator = Generator(policy.network, tokenizer, sampling, made, max_length=policy.max_length)
-                found = generator.responses(asked, k, seed=seed)
-            write_rows(path, [row(prompt, some) for prompt, some in zip(asked, found, strict=True)])
-    return path
+    directory = cache / "responses" / key
+
+    def draw(made: Path) -> None:
+        asked = prompts_of(source, "train")[:prompts]
+        log.info("drawing %d responses to %d prompts from the base model, once: %s", k, len(asked), directory)
+        policy = load_policy(str(start), attention, device="auto")
+        with closing(instantiate(engine)) as drawing:
+            generator = Generator(policy.network, tokenizer, sampling, drawing, max_length=policy.max_length)
+            found = generator.responses(asked, k, seed=seed)
+        write_rows(made / RESPONSES, [row(prompt, some) for prompt, some in zip(asked, found, strict=True)])
+
+    return cached_directory(directory, draw) / RESPONSES
 
 
 def write_rows(output: Path, rows: Sequence[dict[str, Any]]) -> None:

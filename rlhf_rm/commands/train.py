@@ -15,7 +15,7 @@ from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm.callbacks.best import BestCheckpoint
-from rlhf_rm.callbacks.checkpoint import checkpoints
+from rlhf_rm.callbacks.checkpoint import check_readable, checkpoints, damage, newest_whole
 from rlhf_rm.callbacks.embedding import embedding
 from rlhf_rm.callbacks.figures import preference_figures
 from rlhf_rm.callbacks.history import policy_curves
@@ -54,6 +54,8 @@ def run(cfg: DictConfig) -> float | None:
     check_metric(cfg)
     check_groups(cfg)
     checkpoint = find_checkpoint(run_dir, cfg.resume)
+    if checkpoint is not None:
+        check_readable(checkpoint)
     L.seed_everything(cfg.seed, verbose=False)
     config = save_config(cfg, run_dir)
     with rank_environment(config):
@@ -140,8 +142,8 @@ def _method(cfg: DictConfig) -> type[StepModule]:
 def fit(trainer: L.Trainer, parts: Run, checkpoint: Path | None) -> None:
     """Fit from the start or from a checkpoint."""
     try:
-        # Our own checkpoint, written by this program in the run directory: its counters are plain objects.
-        trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=checkpoint, weights_only=False)
+        # Tensors and plain values are all that a checkpoint may hold: whose it is, nobody knows.
+        trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=checkpoint, weights_only=True)
     except RuntimeError as error:
         if checkpoint is not None and "state_dict" in str(error):
             raise UserError(
@@ -162,21 +164,25 @@ def find_checkpoint(run_dir: Path, resume: str | None) -> Path | None:
         UserError: the run directory holds a run that nobody asked to resume, or there is no such file.
     """
     found = checkpoints(run_dir / "checkpoints")
+    first = "LOCAL_RANK" not in os.environ
     if resume is None:
-        if found and "LOCAL_RANK" not in os.environ:
+        if found and first:
             raise UserError(
                 f"{run_dir} already holds a run: add resume=auto to go on with it, "
                 "or choose another directory with hydra.run.dir=DIR."
             )
         return None
     if resume == "auto":
-        return found[-1] if found else None
+        return newest_whole(found, warn=first) if found else None
     path = Path(resume)
     if path.is_dir():
         inside = checkpoints(path / "checkpoints") or checkpoints(path)
         if inside:
-            return inside[-1]
+            return newest_whole(inside, warn=first)
     elif path.is_file():
+        why = damage(path)
+        if why is not None:
+            raise UserError(f"{path} is damaged: {why}; resume with an older one.")
         return path
     raise UserError(f"resume={resume} is neither auto nor a checkpoint nor a run directory that holds one.")
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Sampler
@@ -21,10 +20,11 @@ from rlhf_rm.data.loading import StepLoader, step_loader, step_sampler
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.sampling import StepSampler
 from rlhf_rm.errors import UserError
-from rlhf_rm.files import fingerprint
+from rlhf_rm.files import cached_directory, fingerprint
 
 log = logging.getLogger(__name__)
 TREES = 256  # of which features are computed at once
+FEATURES = "features.npy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +132,11 @@ class EnsembleDataModule(PreferenceDataModule):
             backbone: a name made from its weights.
             device: of the backbone.
         """
-        file = self._directory / f"{fingerprint(self._key('train'), backbone)}.npy"
-        with FileLock(file.with_suffix(".lock")):
-            if not file.is_file():
-                self._compute(features, file, device)
-        self._features = np.load(file, mmap_mode="r", allow_pickle=False)
+        directory = cached_directory(
+            self._directory / f"features_{fingerprint(self._key('train'), backbone)}",
+            lambda made: self._compute(features, made / FEATURES, device),
+        )
+        self._features = np.load(directory / FEATURES, mmap_mode="r", allow_pickle=False)
 
     def _compute(self, features: Callable[[Rows], Tensor], file: Path, device: torch.device) -> None:
         train = self.split("train")
@@ -150,10 +150,8 @@ class EnsembleDataModule(PreferenceDataModule):
                     found = np.empty((first[-1], values.shape[1]), np.float32)
                 found[where] = values
         assert found is not None
-        part = file.with_suffix(".part.npy")
-        np.save(part, found)
-        part.replace(file)
-        log.info("train: features of %s responses computed once: %s", f"{len(found):,}", file)
+        np.save(file, found)
+        log.info("train: features of %s responses are computed, once", f"{len(found):,}")
 
     def _step(self, indices: Sequence[Any]) -> EnsembleStep:
         serve = self.split("train").step if self._features is None else self._feature_step

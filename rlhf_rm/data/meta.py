@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from torch.utils.data import Sampler
 
 from rlhf_rm import __version__
@@ -23,7 +22,7 @@ from rlhf_rm.data.sampling import StepSampler
 from rlhf_rm.data.shifted import ResponseBatch, ShiftedResponses, encode_responses, split_prompts
 from rlhf_rm.data.world.source import WorldSource
 from rlhf_rm.errors import UserError
-from rlhf_rm.files import fingerprint, whole_directory
+from rlhf_rm.files import cached_directory, fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -123,10 +122,8 @@ class MetaDataModule(PreferenceDataModule):
             UserError: see the class.
         """
         if not self._shifted:
-            directory = self._directory / f"responses_{self._responses_key}"
-            with FileLock(directory.with_suffix(".lock")):
-                if not directory.is_dir():
-                    self._encode_responses(directory)
+            name = f"responses_{self._responses_key}"
+            directory = cached_directory(self._directory / name, self._encode_responses)
             self._shifted = {
                 name: ShiftedResponses.open(directory / name) for name in ("train", "validation")
             }
@@ -193,10 +190,9 @@ class MetaDataModule(PreferenceDataModule):
         short = sum(len(texts) < (self.k or 0) for texts in taken.values())
         if short:
             log.warning("%d of %d prompts have fewer than meta.k=%s responses", short, len(taken), self.k)
-        with whole_directory(directory) as made:
-            for name, side in split_prompts(taken, self.held_out).items():
-                (made / name).mkdir()
-                encode_responses(self.encoder, side, self._gold, made / name)
+        for name, side in split_prompts(taken, self.held_out).items():
+            (directory / name).mkdir()
+            encode_responses(self.encoder, side, self._gold, directory / name)
 
     def _gold(self, prompt: Prompt, response: str) -> float:
         return self.source.gold(prompt, response) if isinstance(self.source, WorldSource) else float("nan")

@@ -8,19 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from rlhf_rm import __version__
 from rlhf_rm.data.batch import PairBatch, Step
 from rlhf_rm.data.encode import Dialogue
-from rlhf_rm.data.encoded import EncodedPairs, encode_pairs
+from rlhf_rm.data.encoded import REPORT, EncodedPairs, encode_pairs
 from rlhf_rm.data.loading import StepLoader
 from rlhf_rm.data.module import StepDataModule
 from rlhf_rm.data.preference_split import PreferenceSplit
 from rlhf_rm.data.relabel import Relabelling, summary
 from rlhf_rm.data.splits import fold_of
 from rlhf_rm.errors import UserError
-from rlhf_rm.files import fingerprint, read_json, whole_directory, write_json
+from rlhf_rm.files import cached_directory, fingerprint, read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -83,11 +81,9 @@ class PreferenceDataModule(StepDataModule):
             UserError: the split has no pairs.
         """
         if name not in self._splits:
-            directory = self._directory / self._key(name)
-            # Ranks, and runs of a sweep, may come together: one encodes, the others wait.
-            with FileLock(directory.with_suffix(".lock")):
-                if not directory.is_dir():
-                    self._encode(name, directory)
+            directory = cached_directory(
+                self._directory / self._key(name), lambda made: self._encode(name, made)
+            )
             encoded = EncodedPairs.open(directory)
             split = PreferenceSplit(encoded, self.packing)
             _tell(name, encoded.report)
@@ -189,10 +185,10 @@ class PreferenceDataModule(StepDataModule):
     @property
     def _source_report(self) -> Path:
         """The source's own report, which would cost reading the source again."""
-        path = self._directory / f"{self.source.fingerprint()[:20]}.json"
-        if not path.is_file():
-            write_json(path, self.source.report())
-        return path
+        directory = self._directory / f"source_{self.source.fingerprint()[:20]}"
+        return (
+            cached_directory(directory, lambda made: write_json(made / REPORT, self.source.report())) / REPORT
+        )
 
     def _key(self, name: str) -> str:
         return fingerprint(
@@ -216,12 +212,11 @@ class PreferenceDataModule(StepDataModule):
                 f"the {name} split of {self.source.name} has no pairs: give a larger file, "
                 f"a data.{name}_path of its own, or a larger data.{name}_fraction."
             )
-        with whole_directory(directory) as made:
-            if not len(encode_pairs(self.encoder, pairs, identical=self._identical(name), directory=made)):
-                raise UserError(
-                    f"none of the {len(pairs)} pairs of the {name} split is left: all are too long, or "
-                    f"identical within {self.encoder.max_length} tokens; raise model.max_length."
-                )
+        if not len(encode_pairs(self.encoder, pairs, identical=self._identical(name), directory=directory)):
+            raise UserError(
+                f"none of the {len(pairs)} pairs of the {name} split is left: all are too long, or "
+                f"identical within {self.encoder.max_length} tokens; raise model.max_length."
+            )
 
 
 def _tell(name: str, report: dict[str, Any]) -> None:

@@ -1,8 +1,8 @@
 """One item of the training loader is one optimiser step: the part that all methods share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
 import lightning as L
@@ -162,7 +162,7 @@ class StepModule(L.LightningModule, ABC):
         scale = self.trainer.world_size / total_weight
         total = torch.zeros((), device=self.device)
         for i, micro_batch in enumerate(step):
-            with self._without_sync(i < len(step) - 1):
+            with self._without_sync(i < len(step) - 1), explaining_memory(micro_batch):
                 loss = loss_sum(micro_batch)
                 self.manual_backward(loss * scale)
                 total += loss.detach().float()
@@ -198,6 +198,26 @@ class StepModule(L.LightningModule, ABC):
         """Hold gradients back from the other ranks until the step's last backward pass."""
         model: Any = self.trainer.model
         return model.no_sync() if skip and hasattr(model, "no_sync") else nullcontext()
+
+
+@contextmanager
+def explaining_memory(batch: Any) -> Iterator[None]:
+    """Let a pass that does not fit into memory say how large it was, and what to lower.
+
+    Raises:
+        UserError: it did not fit.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate" not in str(error):
+            raise
+        ids = getattr(getattr(batch, "rows", None), "input_ids_RT", None)
+        size = "" if ids is None else f" over {ids.shape[0]} rows of {ids.shape[1]:,} tokens"
+        raise UserError(
+            f"out of memory in a pass{size}: lower loader.micro_tokens, for long dialogues model.max_length, "
+            "or set model.gradient_checkpointing=true or adapter=lora; go on with resume=auto."
+        ) from error
 
 
 def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from transformers import (
 from rlhf_rm.data.template import render, set_template
 from rlhf_rm.data.types import Message
 from rlhf_rm.errors import UserError
-from rlhf_rm.files import whole_directory
+from rlhf_rm.files import cached_directory
 from rlhf_rm.models.adapter import Adapter
 from rlhf_rm.models.attention.base import Attention
 from rlhf_rm.models.checkpointing import checkpoint_activations
@@ -181,17 +181,17 @@ class ModelSpec:
 def cached_tokenizer(
     dialogues: Sequence[Sequence[Message]], vocab_size: int, template: str, directory: Path
 ) -> Path:
-    """Train a byte-level BPE into ``directory`` unless it is there already.
+    """Train a byte-level BPE into ``directory`` unless it is there already, whole.
 
     It learns from the rendered dialogues: the template's own words need merges too.
     """
-    if not (directory / "tokenizer.json").is_file():
+
+    def train(made: Path) -> None:
         untrained = train_byte_bpe([], vocab_size=MIN_VOCABULARY)
         set_template(untrained, template)
-        texts = render(untrained, dialogues)
-        with whole_directory(directory) as made:
-            save_tokenizer(train_byte_bpe(texts, vocab_size=vocab_size), made)
-    return directory
+        save_tokenizer(train_byte_bpe(render(untrained, dialogues), vocab_size=vocab_size), made)
+
+    return cached_directory(directory, train)
 
 
 def _fit_vocabulary(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
