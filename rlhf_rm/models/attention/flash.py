@@ -40,7 +40,7 @@ class FlashAttention(Attention):
         kernel = installed_kernels()[0]
         check_alignment(kernel, device, dtype)
         network.set_attn_implementation(TREES)
-        return Varlen(kernel)
+        return Varlen(kernel, dtype)
 
     @staticmethod
     def why_not(network: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> str | None:
@@ -64,10 +64,11 @@ class Varlen(AttentionInputs):
 
     Args:
         kernel: what attends over them.
+        dtype: of queries, keys and values.
     """
 
-    def __init__(self, kernel: VarlenKernel) -> None:
-        self.kernel = kernel
+    def __init__(self, kernel: VarlenKernel, dtype: torch.dtype) -> None:
+        self.kernel, self.dtype = kernel, dtype
 
     def mask(self, rows: Rows, *, causal: bool, window: int | None = None) -> Tensor:
         """None is needed: see :func:`~rlhf_rm.models.attention.trees.no_mask`."""
@@ -75,7 +76,7 @@ class Varlen(AttentionInputs):
 
     def arguments(self, rows: Rows, *, causal: bool) -> dict[str, Any]:
         """The sequences of the rows and what attends over them."""
-        return {"trees": VarlenTrees(self.kernel, rows.sequences, causal=causal)}
+        return {"trees": VarlenTrees(self.kernel, rows.sequences, self.dtype, causal=causal)}
 
 
 class VarlenTrees:
@@ -84,11 +85,14 @@ class VarlenTrees:
     Args:
         kernel: what computes.
         sequences: of the rows, on their device.
+        dtype: what the kernel is given. Under autocast rotary positions leave queries and keys in float32.
         causal: decoder or encoder.
     """
 
-    def __init__(self, kernel: VarlenKernel, sequences: Sequences, *, causal: bool) -> None:
-        self.kernel, self.sequences, self.causal = kernel, sequences, causal
+    def __init__(
+        self, kernel: VarlenKernel, sequences: Sequences, dtype: torch.dtype, *, causal: bool
+    ) -> None:
+        self.kernel, self.sequences, self.dtype, self.causal = kernel, sequences, dtype, causal
 
     def __call__(
         self,
@@ -112,7 +116,7 @@ class VarlenTrees:
                 "use attention=sdpa, or a model without (model.architecture.attention_dropout=0)."
             )
         rows, heads, width, size = query.shape
-        query, key, value = (one.transpose(1, 2).flatten(0, 1) for one in (query, key, value))
+        query, key, value = (one.transpose(1, 2).flatten(0, 1).to(self.dtype) for one in (query, key, value))
         found = self.kernel(
             query,
             key.index_select(0, self.sequences.key_K),

@@ -3,14 +3,20 @@
 Shape legend: R rows, T tokens of a row.
 """
 
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
-from transformers import PreTrainedModel
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.flex_attention import flex_attention_forward
+from transformers.masking_utils import flex_attention_mask
 
 from rlhf_rm.data.batch import Rows
 from rlhf_rm.errors import UserError
 from rlhf_rm.models.attention.base import Attention, AttentionInputs
+
+FLEX = "rlhf_rm_flex"  # the name of this way in `transformers`
 
 
 class FlexAttention(Attention, AttentionInputs):
@@ -27,7 +33,7 @@ class FlexAttention(Attention, AttentionInputs):
         why = self.why_not(network)
         if why is not None:
             raise UserError(f"attention=flex is not possible: {why}; use attention=auto.")
-        network.set_attn_implementation(self.implementation)
+        network.set_attn_implementation(FLEX)
         return self
 
     @staticmethod
@@ -59,3 +65,23 @@ class FlexAttention(Attention, AttentionInputs):
 
         count, width = tree.shape
         return create_block_mask(sees, count, None, width, width, device=str(tree.device))
+
+
+def attend(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any, **kwargs: Any
+) -> tuple[Tensor, Tensor | None]:
+    """The FlexAttention of `transformers`, with queries, keys and values in one dtype.
+
+    Under autocast rotary positions leave queries and keys in float32.
+    """
+    device = query.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else value.dtype
+    query, key, value = (one.to(dtype) for one in (query, key, value))
+    found: tuple[Tensor, Tensor | None] = flex_attention_forward(
+        module, query, key, value, attention_mask, **kwargs
+    )
+    return found
+
+
+AttentionInterface.register(FLEX, attend)
+AttentionMaskInterface.register(FLEX, flex_attention_mask)

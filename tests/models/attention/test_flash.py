@@ -18,8 +18,9 @@ class Dense(VarlenKernel):
     def is_installed(self):
         return True
 
-    def __call__(self, *given, **options):
-        return dense_varlen(*given, **options)
+    def __call__(self, query, key, value, sequences, **options):
+        assert query.dtype == key.dtype == value.dtype  # or a real kernel refuses
+        return dense_varlen(query, key, value, sequences, **options)
 
 
 class DenseFlash(Attention):
@@ -29,7 +30,7 @@ class DenseFlash(Attention):
 
     def attach(self, network, device, dtype):
         network.set_attn_implementation(TREES)
-        return Varlen(Dense())
+        return Varlen(Dense(), dtype)
 
 
 # llama, qwen3 and mistral have fewer heads for keys; mistral has a window that ends within prefixes.
@@ -47,6 +48,16 @@ def test_rewards_and_gradients_are_those_of_each_response_alone(make_model, tree
             strict=True,
         ):
             torch.testing.assert_close(a, b, atol=2e-5, rtol=1e-4)
+
+
+def test_under_autocast_everything_comes_in_16_bits(make_model, trees):
+    model = make_model("llama", DenseFlash())
+    with torch.no_grad():
+        expected = rewards(model, trees, "shared")
+        with torch.autocast("cpu", torch.bfloat16):
+            got = rewards(model, trees, "shared")
+    assert not torch.equal(got, expected)
+    torch.testing.assert_close(got, expected, atol=0.15, rtol=0.05)
 
 
 def test_recomputed_activations_attend_to_the_same(make_model, trees):

@@ -36,6 +36,15 @@ def test_rewards_are_those_of_each_response_alone(make_model, trees, shape):
         torch.testing.assert_close(rewards(model, trees, "shared", 120, 240), expected, atol=1e-5, rtol=0)
 
 
+def test_under_autocast_everything_comes_in_one_dtype(make_model, trees):
+    model = make_model("llama", FlexAttention())
+    with torch.no_grad():
+        expected = rewards(model, trees, "shared", 120, 240)
+        with torch.autocast("cpu", torch.bfloat16):
+            got = rewards(model, trees, "shared", 120, 240)
+    torch.testing.assert_close(got, expected, atol=0.15, rtol=0.05)
+
+
 def test_training_on_a_cpu_is_refused(make_model, trees):
     with pytest.raises(UserError, match=r"attention=flex has no backward pass on a CPU: use attention=auto"):
         rewards(make_model("llama", FlexAttention()), trees, "shared")
