@@ -159,7 +159,7 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:  # names of columns may be no UTF-8
         raise UserError(
             f"{path} is a truncated or damaged Parquet file ({error}; readable up to row {number}): "
             "fetch or write it again."

@@ -99,7 +99,7 @@ def read_strengths(path: Path) -> Strengths:
         raise UserError(f"{path} is no strengths file: give a {FILE}, or the directory of a `rlhf-rm vote`.")
     try:
         table = pq.read_table(file)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{file} is damaged and cannot be read ({error}): vote again.") from error
     names = [name for name in table.column_names if name.startswith("member_")]
     absent = [name for name in ("pair_id", "mean", "std") if name not in table.column_names]

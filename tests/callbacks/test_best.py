@@ -61,4 +61,4 @@ def test_early_stopping_ends_the_run_and_exports_the_best(rlhf_rm, small, tmp_pa
     )
     assert ended.code == 0, ended.err
     steps = sorted(path.name for path in (run / "checkpoints").iterdir())
-    assert steps == ["best.ckpt", "step_00000002.ckpt"]
+    assert steps == ["best.ckpt", "manifest.json", "step_00000002.ckpt"]

@@ -126,7 +126,11 @@ def test_after_sigkill_the_newest_checkpoint_is_whole(tiny, tmp_path, whole):
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == -signal.SIGKILL, done.stderr[-2000:]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.csv", "step_00000006.ckpt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "manifest.json",
+        "metrics.csv",
+        "step_00000006.ckpt",
+    ]
     _, module, again = tiny.fit(
         tmp_path,
         model=DROPOUT,

@@ -154,7 +154,7 @@ def test_heads_are_trained_on_features_as_on_tokens(tiny, heads, tmp_path):
         optimizer.step()
         schedule.step()
     assert torch.allclose(model.network.score.weight, alone.network.score.weight, atol=1e-5)
-    assert len(list((tmp_path / "encoded").glob("*.npy"))) == 1
+    assert len(list((tmp_path / "encoded").glob("features_*/features.npy"))) == 1
 
 
 def test_features_are_computed_once(tiny, heads, tmp_path, monkeypatch):
