@@ -11,6 +11,7 @@ import argparse
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +134,11 @@ def differences(
 def command(args: argparse.Namespace, name: str) -> list[str]:
     """What compares the sides for one model."""
     shape = [f"model.architecture.{key}={value}" for key, value in SHAPES[name].items()]
-    peers = ["trl", "packed", *(["flex"] if args.device == "cuda" else [])]
+    peers = ["packed", *(["flex"] if args.device == "cuda" else [])]
+    if find_spec("trl") is None:
+        print("trl is not installed, and left out")
+    else:
+        peers.insert(0, "trl")
     script = str(Path(__file__).with_name("reward_throughput.py"))
     sizes = {"pairs-per-step": args.pairs_per_step, "steps": args.steps, "warmup": 3, "rounds": args.rounds}
     told = [word for key, value in sizes.items() for word in (f"--{key}", str(value))]
