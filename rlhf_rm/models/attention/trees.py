@@ -89,7 +89,18 @@ def attend(
             "attention=eager."
         )
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return trees(query, key, value, attention_mask, scale=scale, window=sliding_window, dropout=dropout), None
+    return (
+        _uncompiled(
+            trees, query, key, value, attention_mask, scale=scale, window=sliding_window, dropout=dropout
+        ),
+        None,
+    )
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _uncompiled(trees: TreeAttention, *given: Any, **options: Any) -> Tensor:
+    """Every pass has other trees: compiled in, each would be a program of its own."""
+    return trees(*given, **options)
 
 
 def takes_trees(network: PreTrainedModel) -> bool:
@@ -100,8 +111,11 @@ def takes_trees(network: PreTrainedModel) -> bool:
 
 
 def no_mask(device: torch.device) -> Tensor:
-    """A mask that stands for none: `transformers` takes one of four dimensions as it is, and makes none."""
-    return torch.ones(1, 1, 1, 1, dtype=torch.bool, device=device)
+    """A mask that stands for none: `transformers` takes one of four dimensions as it is, and makes none.
+
+    It is empty, so that attention which reads it after all breaks, and does not see everything.
+    """
+    return torch.empty(1, 1, 0, 0, dtype=torch.bool, device=device)
 
 
 AttentionInterface.register(TREES, attend)

@@ -46,6 +46,15 @@ def test_in_bfloat16_short_rows_are_written_out_and_long_ones_go_tree_by_tree(ma
             torch.testing.assert_close(got, expected, atol=0.15, rtol=0.05)
 
 
+def test_attention_that_is_changed_behind_its_back_breaks(make_model, trees, monkeypatch):
+    monkeypatch.setattr(by_tree, "WORTH", 0)
+    model = make_model("llama", ByTreeAttention())
+    rewards(model, trees, "shared", 200, 400)
+    model.network.set_attn_implementation("sdpa")
+    with pytest.raises(RuntimeError, match="size"):
+        rewards(model, trees, "shared", 200, 400)
+
+
 def test_which_rows_go_tree_by_tree():
     record = rows()
     # The two trees of base's rows: 4 + 1 and 2 + 1 queries, 3 and 2 keys for the last ones; 2 of padding.
@@ -63,3 +72,15 @@ def test_other_devices_and_models_are_refused(make_model):
         ByTreeAttention().attach(model.network, torch.device("cuda:0"), torch.float32)
     with pytest.raises(UserError, match=r"cannot replace the attention of a bloom model"):
         ByTreeAttention().attach(make_model("bloom").network, torch.device("cpu"), torch.float32)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_attends_to_the_trees_of_each_pass(make_model, trees, monkeypatch):
+    monkeypatch.setattr(by_tree, "WORTH", 0)
+    model = make_model("llama", ByTreeAttention())
+    expected = [rewards(model, trees[at:], "shared", 120, 240) for at in range(3)]
+    model.network.base_model.compile(dynamic=True)
+    for at in range(3):
+        torch.testing.assert_close(
+            rewards(model, trees[at:], "shared", 120, 240), expected[at], atol=1e-5, rtol=0
+        )
