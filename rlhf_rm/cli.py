@@ -76,7 +76,10 @@ def run(command: str, argv: list[str] | None = None) -> None:
     except Exception as error:
         if show_traceback:
             raise
-        _stop_on(error)
+        try:
+            _stop_on(error)
+        finally:
+            _leave_the_dead(error)
     raise SystemExit(0)
 
 
@@ -159,6 +162,7 @@ def _task(command: str, original_argv: list[str]) -> Callable[[Any], Any]:
             except SystemExit as stop:
                 if _is_sweep():
                     raise JobFailedError(int(stop.code or 1)) from None
+                _leave_the_dead(error)
                 raise
         finally:
             sys.argv = composed
@@ -203,6 +207,16 @@ def _stop(message: str, code: int = 2) -> None:
     rank = os.environ.get("LOCAL_RANK", "0")
     print(f"Error{f' on rank {rank}' if rank != '0' else ''}: {message}", file=sys.stderr)
     raise SystemExit(code)
+
+
+def _leave_the_dead(error: BaseException | None) -> None:
+    """End at once after another rank's death: at an orderly exit gloo's threads may wait for it for ever."""
+    while error is not None:
+        if _is_of_a_dead_rank(error):
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(2)
+        error = error.__cause__ or error.__context__
 
 
 def _is_of_a_dead_rank(error: BaseException) -> bool:
