@@ -95,13 +95,14 @@ def cached_directory(path: Path, make: Callable[[Path], Any]) -> Path:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
-        if path.is_dir() and not is_whole(path):
+        if is_whole(path):
+            return path
+        if path.is_dir():
             log.warning("%s is damaged, and is made again.", path)
-        if not is_whole(path):
-            with whole_directory(path) as made:
-                make(made)
-                files = sorted(file for file in made.rglob("*") if file.is_file())
-                write_json(made / WHOLE, {str(file.relative_to(made)): sha256(file) for file in files})
+        with whole_directory(path) as made:
+            make(made)
+            files = sorted(file for file in made.rglob("*") if file.is_file())
+            write_json(made / WHOLE, {str(file.relative_to(made)): sha256(file) for file in files})
     return path
 
 

@@ -22,11 +22,11 @@ from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.rows import ALL
 from rlhf_rm.data.splits import fold_of
-from rlhf_rm.data.strengths import MANIFEST, Strengths, content_hash, from_members, write_strengths
+from rlhf_rm.data.strengths import MANIFEST, Strengths, from_members, write_strengths
 from rlhf_rm.data.trained_on import trained_on
 from rlhf_rm.data.types import PreferenceSource
 from rlhf_rm.errors import UserError
-from rlhf_rm.files import fingerprint, write_bytes, write_json, write_text
+from rlhf_rm.files import fingerprint, sha256, write_bytes, write_json, write_text
 from rlhf_rm.methods.scoring import pair_differences
 from rlhf_rm.models.load import load_reward_model, tokenizer_of
 from rlhf_rm.voting.figures import vote_figures
@@ -69,7 +69,7 @@ def run(cfg: DictConfig) -> Strengths:
     notes = {name: np.array([pair.notes.get(name, np.nan) for pair in distinct]) for name in names}
     summary = summarise(strengths, notes)
     file = write_strengths(run_dir, strengths)
-    about = {"strengths": content_hash(file)} | manifest(cfg, members, source, sets, summary)
+    about = {"strengths": sha256(file)} | manifest(cfg, members, source, sets, summary)
     write_json(run_dir / MANIFEST, about)
     figures = vote_figures(strengths, summary)
     for name, figure in figures.items():

@@ -1,12 +1,12 @@
 """Preference pairs from files of rows."""
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 
 from rlhf_rm.data.reading import Rows, check_file, read_rows
 from rlhf_rm.data.rows import ALL, RowSource
 from rlhf_rm.data.types import PreferencePair
+from rlhf_rm.files import sha256
 
 
 class FileSource(RowSource):
@@ -59,5 +59,4 @@ class FileSource(RowSource):
             UserError: there is no such file.
         """
         check_file(self._paths[part])
-        with self._paths[part].open("rb") as file:
-            return f"{self._paths[part].name} {hashlib.file_digest(file, 'sha256').hexdigest()}"
+        return f"{self._paths[part].name} {sha256(self._paths[part])}"

@@ -1,6 +1,5 @@
 """Preference pairs, with a stream beside them of responses that the policy gives now."""
 
-import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from rlhf_rm.data.sampling import StepSampler
 from rlhf_rm.data.shifted import ResponseBatch, ShiftedResponses, encode_responses, split_prompts
 from rlhf_rm.data.world.source import WorldSource
 from rlhf_rm.errors import UserError
-from rlhf_rm.files import cached_directory, fingerprint
+from rlhf_rm.files import cached_directory, fingerprint, sha256
 
 log = logging.getLogger(__name__)
 
@@ -174,8 +173,7 @@ class MetaDataModule(PreferenceDataModule):
     def _responses_key(self) -> str:
         """A name for the encoded responses; checkpoints keep it too, so the file is read for it once."""
         check_file(self.response_file)
-        with self.response_file.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+        content = sha256(self.response_file)
         return fingerprint(__version__, content, self.k, self.held_out, self._key("train"))
 
     def _encode_responses(self, directory: Path) -> None:

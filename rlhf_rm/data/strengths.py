@@ -3,7 +3,6 @@
 Shape legend: M members, B preference pairs. Strengths are in reward units.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from rlhf_rm.errors import UserError
-from rlhf_rm.files import read_json, write_bytes
+from rlhf_rm.files import read_json, sha256, write_bytes
 from rlhf_rm.functional.voting import preference_strength
 
 FILE = "strengths.parquet"
@@ -160,14 +159,9 @@ def _numbers(file: Path, table: pa.Table, name: str) -> NDArray[np.float64]:
     return values
 
 
-def content_hash(file: Path) -> str:
-    """SHA-256 in hex of a strengths file, which its manifest names."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
 def _check_manifest(file: Path) -> None:
     manifest = file.with_name(MANIFEST)
-    if manifest.is_file() and read_json(manifest).get("strengths") != content_hash(file):
+    if manifest.is_file() and read_json(manifest).get("strengths") != sha256(file):
         raise UserError(
             f"{file} is not the file that {manifest.name} beside it speaks of: its members may be others. "
             "Vote again, or move the file away from the manifest if you mean to use it as it is."

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_rm import __version__
-from rlhf_rm.files import fingerprint, read_json, write_json
+from rlhf_rm.files import fingerprint, read_json, sha256, write_json
 
 DONE, INTERRUPTED, OUTDATED, TO_DO = "done", "interrupted", "outdated", "to do"
 INPUTS, MANIFEST = "inputs.json", "manifest.json"
@@ -112,8 +112,7 @@ def content_hash(path: Path) -> str:
 @lru_cache(maxsize=4096)
 def _file_hash(path: Path, changed_ns: int, size: int) -> str:
     """Of the content; a file that has not changed since is not read again."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256(path)
 
 
 def _free(directory: Path) -> Path:

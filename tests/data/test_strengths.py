@@ -5,8 +5,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rlhf_rm.data.strengths import content_hash, from_members, published, read_strengths, write_strengths
+from rlhf_rm.data.strengths import from_members, published, read_strengths, write_strengths
 from rlhf_rm.errors import UserError
+from rlhf_rm.files import sha256
 
 MEMBERS = np.array([[1.0, -2.0, 0.5], [3.0, -4.0, 0.5]])
 
@@ -75,7 +76,7 @@ def test_rows_that_name_a_pair_twice_are_refused(vote):
 
 
 def test_another_votes_file_is_noticed(vote, tmp_path):
-    (vote / "manifest.json").write_text(json.dumps({"strengths": content_hash(vote / "strengths.parquet")}))
+    (vote / "manifest.json").write_text(json.dumps({"strengths": sha256(vote / "strengths.parquet")}))
     assert len(read_strengths(vote)) == 3
     rewrite(vote, member_01=[1.0, 2.0, 3.0])
     with pytest.raises(UserError, match=r"is not the file that manifest\.json beside it speaks of"):
