@@ -220,10 +220,12 @@ def _leave_the_dead(error: BaseException | None) -> None:
 
 
 def _is_of_a_dead_rank(error: BaseException) -> bool:
-    """Whether it tells of a connection between ranks that broke: gloo's on CPUs, NCCL's on GPUs."""
-    return type(error).__name__ == "DistBackendError" or all(
-        word in str(error) for word in ("gloo", "Connection")
-    )
+    """Whether it tells of a connection between ranks that broke: gloo's on CPUs, NCCL's on GPUs.
+
+    Both report every failure by the same kind of error, so it is told by their words.
+    """
+    said = str(error)
+    return "ncclRemoteError" in said or ("gloo" in said and "Connection" in said)
 
 
 # What a disk may refuse, in words.

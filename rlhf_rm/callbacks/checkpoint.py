@@ -77,7 +77,7 @@ class StepCheckpoint(Checkpoint):
                 settle(part, path)
         except BaseException as error:
             part.unlink(missing_ok=True)  # a disk that is full gets its space back
-            if isinstance(error, OSError):
+            if isinstance(error, OSError) and error.errno is not None:
                 # Lightning writes by way of a temporary file, whose name would tell nobody anything.
                 raise OSError(error.errno, error.strerror, str(path)) from error
             raise

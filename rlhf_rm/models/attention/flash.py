@@ -23,7 +23,7 @@ class FlashAttention(Attention):
 
     A tree's prefix with its first branch is a sequence, and so is each further branch, whose keys are the
     prefix and itself (:class:`~rlhf_rm.data.batch.Sequences`): causal attention aligned at the bottom
-    right takes all of them in one call. Only keys and values of prefixes are copied.
+    right takes all of them in one call. Keys and values are copied, a prefix's once for each branch.
     """
 
     implementation = None

@@ -22,7 +22,7 @@ FLEX = "rlhf_rm_flex"  # the name of this way in `transformers`
 class FlexAttention(Attention, AttentionInputs):
     """PyTorch's FlexAttention: any dtype on a GPU, and soft-capped scores; on a CPU no training."""
 
-    implementation = "flex_attention"
+    implementation = None
 
     def attach(self, network: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> AttentionInputs:
         """As in the base class.
