@@ -159,6 +159,8 @@ def _parquet_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
+            if number != file.metadata.num_rows:
+                raise ValueError(f"it should have {file.metadata.num_rows:,} rows")
     except (pa.ArrowException, OSError, ValueError) as error:  # names of columns may be no UTF-8
         raise UserError(
             f"{path} is a truncated or damaged Parquet file ({error}; readable up to row {number}): "

@@ -78,7 +78,7 @@ def write_strengths(directory: Path, strengths: Strengths) -> Path:
     columns = {"pair_id": pa.array(strengths.pair_id), "mean": strengths.mean, "std": strengths.std}
     columns |= {f"member_{m:02d}": row for m, row in enumerate(strengths.members_MB)}
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink)
+    pq.write_table(pa.table(columns), sink, write_page_checksum=True)
     write_bytes(directory / FILE, sink.getvalue().to_pybytes())
     return directory / FILE
 
@@ -97,7 +97,11 @@ def read_strengths(path: Path) -> Strengths:
     if not file.is_file():
         raise UserError(f"{path} is no strengths file: give a {FILE}, or the directory of a `rlhf-rm vote`.")
     try:
-        table = pq.read_table(file)
+        with pq.ParquetFile(file, page_checksum_verification=True) as opened:
+            table, rows = opened.read(), opened.metadata.num_rows
+        table.validate(full=True)
+        if table.num_rows != rows:
+            raise ValueError(f"it should have {rows:,} rows, and {table.num_rows:,} can be read")
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{file} is damaged and cannot be read ({error}): vote again.") from error
     names = [name for name in table.column_names if name.startswith("member_")]

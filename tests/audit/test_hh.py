@@ -32,8 +32,8 @@ def audited(tmp_path_factory):
     )
     assert ended.returncode == 0, ended.stderr
     report = json.loads((directory / "run" / "audit.json").read_text())
-    (tokenizer,) = (directory / "cache" / "tokenizers").iterdir()
-    return report, AutoTokenizer.from_pretrained(tokenizer), time.monotonic() - began
+    (tokenizer,) = (directory / "cache" / "tokenizers").glob("*/tokenizer.json")
+    return report, AutoTokenizer.from_pretrained(tokenizer.parent), time.monotonic() - began
 
 
 @pytest.fixture(scope="module")

@@ -98,3 +98,16 @@ def test_published_columns_are_strengths():
         published({"gold": np.zeros(2)}, ["a", "b"])
     with pytest.raises(UserError, match="1 of 2 pairs have no strength in the data, the first of them b"):
         published({"strength_mean": np.array([0.5, np.nan])}, ["a", "b"])
+
+
+def test_whatever_byte_is_harmed_it_is_refused_or_read_whole(tmp_path):
+    path = tmp_path / "strengths.parquet"
+    columns = {"pair_id": [str(i) for i in range(20)], "mean": [0.5] * 20, "std": [0.1] * 20}
+    pq.write_table(pa.table(columns), path)
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x80]) + whole[at + 1 :])
+        try:
+            assert len(read_strengths(path)) == 20
+        except UserError as refused:
+            assert str(path) in str(refused)
