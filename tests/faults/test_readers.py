@@ -102,11 +102,17 @@ def files(draw):
         else:
             lines[at] = json.dumps(draw(SCALARS)).encode()
     content = b"\n".join(lines) + draw(st.sampled_from([b"", b"\n"]))
-    # A mark of the byte order at the start belongs to no row; any other line with something in it is one.
-    rows = [line for line in content.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()]
-    return content, len(rows)
+    return content, sum(bool(line.strip()) for line in content.split(b"\n"))
 
 
+# What each reader is given first, so that it has something to keep, whatever comes then.
+GOOD = {
+    "jsonl": FORMS[0],
+    "hh": FORMS[4],
+    "dialogues": FORMS[-3],
+    "responses": FORMS[-1],
+    "score": FORMS[-1],
+}
 SPLITS = {
     "validation_path": None,
     "test_path": None,
@@ -156,20 +162,20 @@ def test_every_row_is_read_or_skipped_or_refused(reader, made, zipped):
     content, lines = made
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "rows.jsonl"
+        content = json.dumps(GOOD[reader]).encode() + b"\n" + content
         path.write_bytes(gzip.compress(content, 1) if zipped else content)
-        try:
-            given_, used, skipped = READERS[reader](path, "skip")
-        except UserError as refused:
-            # Refused as a whole: no row of it is usable, or it is no file of rows at all.
-            assert str(path) in str(refused)
-        else:
-            assert (used + skipped, given_) == (lines, lines)
+        given_, used, skipped = READERS[reader](path, "skip")
+        assert (used + skipped, given_) == (lines + 1, lines + 1)
+        assert used >= 1
+        all_good = skipped == 0
         try:
             given_, used, skipped = READERS[reader](path, "error")
         except UserError as refused:
             assert str(path) in str(refused)
+            assert not all_good
         else:
-            assert (given_, used, skipped) == (lines, lines, 0)
+            assert (given_, used, skipped) == (lines + 1, lines + 1, 0)
+            assert all_good
 
 
 @pytest.mark.parametrize("name", ["rows.jsonl.gz", "rows.parquet", "strengths.parquet"])
@@ -188,7 +194,8 @@ def test_a_damaged_archive_is_refused_or_gives_every_row(name, data):
         else:
             table = {"pair_id": [str(i) for i in range(20)], "mean": [0.5] * 20, "std": [0.1] * 20}
             pa.parquet.write_table(pa.table(table), path)
-        content = bytearray(path.read_bytes())
+        whole = path.read_bytes()
+        content = bytearray(whole)
         if data.draw(st.booleans(), "cut"):
             content = content[: data.draw(st.integers(0, len(content)), "to")]
         for _ in range(data.draw(st.integers(0, 3), "bytes")):
@@ -202,3 +209,4 @@ def test_a_damaged_archive_is_refused_or_gives_every_row(name, data):
                 assert READERS["jsonl"](path, "skip")[0] == 20
         except UserError as refused:
             assert str(path) in str(refused)
+            assert content != whole
