@@ -114,7 +114,9 @@ def rewards_and_gradient(
             torch.cat([prefix, torch.randint(1, 500, (20 + 30 * b,), generator=made)]) for b in range(k)
         ]
         trees.append(Tree(tuple(one.int().numpy() for one in branches), 150, (150,) * k))
-    rewards = [model(rows.to("cuda")) for rows, _ in Packing("shared", 1024, 2048, 0).pack(trees)]
+    rewards = [
+        model(rows.to("cuda")) for rows, _ in Packing("shared", 1024, 2048, 0, row_multiple=1).pack(trees)
+    ]
     reward_N = torch.cat(rewards)
     reward_N.sum().backward()
     gradient = torch.cat([p.grad.flatten().float() for p in model.parameters() if p.grad is not None])

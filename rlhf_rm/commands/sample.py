@@ -101,7 +101,13 @@ def best(cfg: DictConfig, prompts: Sequence[Prompt], rows: list[dict[str, Any]])
     rewards = response_rewards(
         loaded.model,
         DialogueEncoder(loaded.tokenizer, max_length=loaded.max_length, too_long=cfg.loader.too_long),
-        Packing(layout, cfg.loader.row_tokens, cfg.loader.micro_tokens, pad_id),
+        Packing(
+            layout,
+            cfg.loader.row_tokens,
+            cfg.loader.micro_tokens,
+            pad_id,
+            row_multiple=cfg.loader.row_multiple,
+        ),
         [(prompt, text) for prompt, one in zip(prompts, rows, strict=True) for text in one["responses"]],
     ).mean(1)
     chosen = []

@@ -43,7 +43,13 @@ def run(cfg: DictConfig) -> None:
     max_length = min(cfg.max_length or loaded.max_length, loaded.max_length)
     encoder = DialogueEncoder(loaded.tokenizer, max_length=max_length, too_long=cfg.loader.too_long)
     layout = loaded.model.backbone.choose_layout(cfg.loader.layout)
-    packing = Packing(layout, cfg.loader.row_tokens, cfg.loader.micro_tokens, loaded.tokenizer.pad_token_id)
+    packing = Packing(
+        layout,
+        cfg.loader.row_tokens,
+        cfg.loader.micro_tokens,
+        loaded.tokenizer.pad_token_id,
+        row_multiple=cfg.loader.row_multiple,
+    )
     with Progress(transient=True, disable=not sys.stdout.isatty()) as bar:
         task = bar.add_task("scoring", total=len(rows.items))
         rewards = response_rewards(

@@ -61,7 +61,7 @@ class Packing:
     row_tokens: int
     micro_tokens: int
     pad_id: int
-    row_multiple: int = 1
+    row_multiple: int
 
     def __post_init__(self) -> None:
         if self.layout not in LAYOUTS:

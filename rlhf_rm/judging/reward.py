@@ -43,7 +43,9 @@ class RewardJudge:
         self.model, self.tie = loaded.model, tie
         self.encoder = DialogueEncoder(loaded.tokenizer, max_length=loaded.max_length, too_long=too_long)
         pad_id = loaded.tokenizer.pad_token_id
-        self.packing = Packing(loaded.model.backbone.choose_layout(layout), row_tokens, micro_tokens, pad_id)
+        self.packing = Packing(
+            loaded.model.backbone.choose_layout(layout), row_tokens, micro_tokens, pad_id, row_multiple=1
+        )
 
     def verdicts(
         self, comparisons: Sequence[Comparison], advance: Callable[[int], Any] = lambda done: None

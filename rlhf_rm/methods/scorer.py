@@ -64,6 +64,7 @@ class ResponseScorer(nn.Module):
                     row_tokens,
                     micro_tokens,
                     loaded.tokenizer.pad_token_id,
+                    row_multiple=1,
                 ),
             )
             for loaded in models

@@ -122,7 +122,7 @@ def _largest_difference(
 
 
 def _our_rewards(model: RewardModel, encoder: DialogueEncoder, dialogues: Sequence[Dialogue]) -> Tensor:
-    packing = Packing(model.backbone.layouts[0], 1, 1, encoder.tokenizer.pad_token_id)
+    packing = Packing(model.backbone.layouts[0], 1, 1, encoder.tokenizer.pad_token_id, row_multiple=1)
     trees = [Tree((one.ids,), 0, (one.prompt_tokens,)) for one in encoder.encode(dialogues)]
     device = next(model.parameters()).device
     rewards = torch.empty(len(trees))

@@ -48,7 +48,7 @@ def test_every_response_lies_whole_in_one_pass_with_the_others_of_its_prompt(
     layout, row_tokens, micro_tokens
 ):
     seen = []
-    for rows, order in Packing(layout, row_tokens, micro_tokens, pad_id=0).pack(MANY):
+    for rows, order in Packing(layout, row_tokens, micro_tokens, pad_id=0, row_multiple=1).pack(MANY):
         seen += order
         expected = [branch.tolist() for i in order for branch in MANY[i].branches]
         assert responses(rows) == expected
@@ -64,14 +64,17 @@ def test_every_response_lies_whole_in_one_pass_with_the_others_of_its_prompt(
 
 
 def test_rows_are_filled_up_and_only_a_tree_that_is_longer_gets_a_longer_row():
-    widths = [rows.input_ids_RT.shape[1] for rows, _ in Packing("shared", 20, 1, pad_id=0).pack(MANY)]
+    widths = [
+        rows.input_ids_RT.shape[1]
+        for rows, _ in Packing("shared", 20, 1, pad_id=0, row_multiple=1).pack(MANY)
+    ]
     assert sorted(width for width in widths if width > 20) == [21, 34]
     assert sum(widths) == sum(tree.size("shared") for tree in MANY)
     assert len(widths) < len(MANY)
 
 
 def test_a_shared_prefix_is_stored_once_and_a_prompt_may_have_many_responses():
-    ((rows, order),) = Packing("shared", 50, 50, pad_id=0).pack(made((4, 2, 1, 3)))
+    ((rows, order),) = Packing("shared", 50, 50, pad_id=0, row_multiple=1).pack(made((4, 2, 1, 3)))
     assert order == [0]
     assert rows.input_ids_RT.tolist() == [list(range(100, 110))]
     assert rows.branch_RT.tolist() == [[0, 0, 0, 0, 1, 1, 2, 3, 3, 3]]
@@ -104,13 +107,13 @@ def test_the_shared_prefix_leaves_each_branch_a_token(branches, shared):
 
 def test_settings_are_checked():
     with pytest.raises(UserError, match="layout=tight is unknown: use one of shared, packed, padded"):
-        Packing("tight", 10, 10, 0)
+        Packing("tight", 10, 10, 0, row_multiple=1)
     with pytest.raises(UserError, match=r"loader\.row_tokens=0 must be at least 1"):
-        Packing("shared", 0, 10, 0)
+        Packing("shared", 0, 10, 0, row_multiple=1)
 
 
 def test_a_batch_moves_between_devices_as_one():
-    ((rows, _),) = Packing("shared", 50, 50, pad_id=0).pack(made((4, 2, 1)))
+    ((rows, _),) = Packing("shared", 50, 50, pad_id=0, row_multiple=1).pack(made((4, 2, 1)))
     moved = rows.to("meta")
     assert moved.input_ids_RT.device == moved.last_N.device == torch.device("meta")
     assert (moved.tokens, moved.one_per_row) == (rows.tokens, rows.one_per_row)
@@ -118,7 +121,7 @@ def test_a_batch_moves_between_devices_as_one():
 
 def test_widths_are_rounded_up_and_what_is_added_is_padding():
     trees = made((4, 2, 1), (3, 5, 6))
-    ((plain, _),) = Packing("shared", 50, 50, pad_id=0).pack(trees)
+    ((plain, _),) = Packing("shared", 50, 50, pad_id=0, row_multiple=1).pack(trees)
     ((rows, _),) = Packing("shared", 50, 50, pad_id=0, row_multiple=16).pack(trees)
     assert (plain.input_ids_RT.shape[1], rows.input_ids_RT.shape[1]) == (21, 32)
     assert torch.equal(rows.input_ids_RT[:, :21], plain.input_ids_RT)

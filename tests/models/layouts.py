@@ -9,7 +9,7 @@ from rlhf_rm.models.reward import RewardModel
 def rewards(model: RewardModel, trees: list[Tree], layout: str, row_tokens=90, micro_tokens=200, pad_id=0):
     """Rewards (pairs, 2) in the order of the trees."""
     out = torch.empty(len(trees), 2)
-    for rows, order in Packing(layout, row_tokens, micro_tokens, pad_id).pack(trees):
+    for rows, order in Packing(layout, row_tokens, micro_tokens, pad_id, row_multiple=1).pack(trees):
         out[order] = model(rows).view(-1, 2)
     return out
 

@@ -44,7 +44,9 @@ def made(directory, kind, **fields):
 
 def rewards(loaded, sequences):
     trees = [Tree((ids.numpy().astype("int32"),), 0, (2,)) for ids in sequences]
-    packing = Packing(loaded.model.backbone.choose_layout("auto"), 64, 64, loaded.tokenizer.pad_token_id)
+    packing = Packing(
+        loaded.model.backbone.choose_layout("auto"), 64, 64, loaded.tokenizer.pad_token_id, row_multiple=1
+    )
     found = torch.empty(len(trees))
     with torch.inference_mode():
         for rows, order in packing.pack(trees):

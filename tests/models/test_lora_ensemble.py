@@ -32,7 +32,7 @@ def rows(model):
     for lengths in ((3, 4, 2), (5, 1, 6)):
         shared, *own = (torch.randint(3, 60, (n,), generator=generator).int().numpy() for n in lengths)
         trees.append(Tree(tuple([*shared, *one] for one in own), len(shared), (len(shared),) * 2))
-    packing = Packing(model.backbone.layouts[0], 16, 999, 0)
+    packing = Packing(model.backbone.layouts[0], 16, 999, 0, row_multiple=1)
     return [packed for packed, _ in packing.pack([as_arrays(tree) for tree in trees])]
 
 
