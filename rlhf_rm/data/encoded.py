@@ -14,26 +14,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from rlhf_rm.data.columns import ColumnWriter, read_columns
 from rlhf_rm.data.encode import Dialogue, DialogueEncoder, Encoded
 from rlhf_rm.data.packing import Tree, shared_prefix
 from rlhf_rm.data.store import TreeStore, TreeWriter
 from rlhf_rm.data.types import Message, PreferencePair
 
 IDENTICAL = ("drop", "keep")
-PAIRS = "pairs.arrow"
 REPORT = "report.json"
 PROBES = 8  # pairs whose text is kept, to compare an export by
 CHUNK = 1024  # pairs tokenised at once
-COLUMNS = {
-    "pair_id": pa.string(),
-    "prompt_id": pa.string(),
-    "id": pa.string(),
-    "source": pa.string(),
-    "margin": pa.float32(),
-    "tree": pa.int32(),
-    "chosen": pa.int16(),
-    "rejected": pa.int16(),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +58,7 @@ class EncodedPairs:
     @classmethod
     def open(cls, directory: Path) -> "EncodedPairs":
         """What :func:`encode_pairs` left in ``directory``."""
-        with pa.memory_map(str(directory / PAIRS)) as source, pa.ipc.open_file(source) as reader:
-            table = reader.read_all()
+        table = read_columns(directory)
         told = json.loads((directory / REPORT).read_text(encoding="utf-8"))
         probes: list[Dialogue] = [
             (tuple(Message(**m) for m in messages), response) for messages, response in told["probes"]
@@ -95,10 +84,8 @@ def encode_pairs(
     if identical not in IDENTICAL:
         raise ValueError(f"identical={identical!r} is unknown: use one of {', '.join(IDENTICAL)}")
     counts: Counter[str] = Counter(dict.fromkeys(COUNTS, 0))
-    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
-    notes: dict[str, dict[int, float]] = {}
     probes: list[Dialogue] = []
-    with TreeWriter(directory) as writer:
+    with TreeWriter(directory) as trees, ColumnWriter(directory) as columns:
         for groups in _chunks(_groups(pairs), CHUNK):
             for group, encoded in zip(groups, _encode(encoder, groups), strict=True):
                 kept = _keep(group, encoded, counts, encoder.too_long, identical)
@@ -106,33 +93,14 @@ def encode_pairs(
                     continue
                 used = sorted({branch for _, *sides in kept for branch in sides})
                 for pair, chosen, rejected in kept:
-                    for note, number in pair.notes.items():
-                        notes.setdefault(note, {})[len(columns["tree"])] = number
-                    row = (
-                        pair.pair_id,
-                        pair.prompt_id,
-                        pair.id,
-                        pair.source,
-                        pair.margin,
-                        len(writer.shared),
-                        used.index(chosen),
-                        used.index(rejected),
-                    )
-                    for column, value in zip(columns.values(), row, strict=True):
-                        column.append(value)
+                    sides = {"chosen": used.index(chosen), "rejected": used.index(rejected)}
+                    columns.add(pair, tree=len(trees.shared), **sides)
                     if len(probes) < 2 * PROBES:
                         probes += [(pair.messages, pair.chosen), (pair.messages, pair.rejected)]
                 branches = tuple(encoded[branch].ids for branch in used)
                 prompts = tuple(encoded[branch].prompt_tokens for branch in used)
-                writer.add(Tree(branches, shared_prefix(branches), prompts))
-    count = len(columns["tree"])
-    arrays = {name: pa.array(columns.pop(name), kind) for name, kind in COLUMNS.items()}
-    for name, values in notes.items():
-        arrays[f"notes.{name}"] = pa.array([values.get(i) for i in range(count)], pa.float64())
-    table = pa.table(arrays)
-    with pa.OSFile(str(directory / PAIRS), "wb") as file, pa.ipc.new_file(file, table.schema) as target:
-        target.write_table(table)
-    report = _report(encoder, counts, TreeStore.open(directory), table)
+                trees.add(Tree(branches, shared_prefix(branches), prompts))
+    report = _report(encoder, counts, TreeStore.open(directory), read_columns(directory))
     text = [[[message._asdict() for message in messages], response] for messages, response in probes]
     (directory / REPORT).write_text(json.dumps({"report": report, "probes": text}), encoding="utf-8")
     return EncodedPairs.open(directory)

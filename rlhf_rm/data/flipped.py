@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rlhf_rm.data.rows import ALL
+from rlhf_rm.data.spool import View
 from rlhf_rm.data.types import PreferencePair, PreferenceSource
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import fingerprint
@@ -52,15 +53,16 @@ class FlippedSource:
 
     def report(self) -> dict[str, Any]:
         """The source's own, and how many pairs were turned."""
-        flipped = sum(int(pair.notes["flipped"]) for pair in self._train)
-        return {**self.source.report(), "source": self.name, "flipped": flipped}
+        pairs = len(self._train)
+        return {**self.source.report(), "source": self.name, "flipped": round(self.flip_rate * pairs)}
 
     @cached_property
-    def _train(self) -> list[PreferencePair]:
+    def _train(self) -> Sequence[PreferencePair]:
         pairs = self.source.pairs("train")
         order = np.random.default_rng(self.flip_seed).permutation(len(pairs))
-        turned = set(order[: round(self.flip_rate * len(pairs))].tolist())
-        return [_turned(pair) if i in turned else _noted(pair, 0.0) for i, pair in enumerate(pairs)]
+        turned = np.zeros(len(pairs), np.bool_)
+        turned[order[: round(self.flip_rate * len(pairs))]] = True
+        return View(pairs, change=lambda i, pair: _turned(pair) if turned[i] else _noted(pair, 0.0))
 
 
 def _turned(pair: PreferencePair) -> PreferencePair:

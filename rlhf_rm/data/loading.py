@@ -7,7 +7,7 @@ import lightning as L
 from torch.utils.data import DataLoader, Dataset
 
 from rlhf_rm.data.batch import Step
-from rlhf_rm.data.sampling import StepSampler
+from rlhf_rm.data.sampling import Sizes, StepSampler
 from rlhf_rm.errors import UserError
 
 AHEAD = 2  # processes that pack for a GPU
@@ -49,7 +49,7 @@ class StepLoader(DataLoader[Step[Any]]):
 def training_loader(
     trainer: L.Trainer,
     collate: Callable[[Sequence[int]], Step[Any]],
-    sizes: Sequence[int],
+    sizes: Sizes,
     *,
     batch_size: int,
     seed: int,
@@ -70,7 +70,7 @@ def training_loader(
     return step_loader(collate, sampler, trainer, workers)
 
 
-def step_sampler(trainer: L.Trainer, sizes: Sequence[int], *, batch_size: int, seed: int) -> StepSampler:
+def step_sampler(trainer: L.Trainer, sizes: Sizes, *, batch_size: int, seed: int) -> StepSampler:
     """The sampler of :func:`training_loader`."""
     _refuse_lightnings_sampler(trainer)
     return StepSampler(

@@ -137,7 +137,7 @@ class MetaDataModule(PreferenceDataModule):
         preferences = step_sampler(
             trainer, self.split("train").sizes, batch_size=self.batch_size, seed=self.seed
         )
-        sizes = shifted.trees.sizes(self.packing.layout).tolist()
+        sizes = shifted.trees.sizes(self.packing.layout)
         responses = step_sampler(trainer, sizes, batch_size=self.prompts, seed=self.seed)
         responses.steps_an_epoch = None
         return step_loader(self.meta_step, MetaSampler(preferences, responses), trainer, self.workers)

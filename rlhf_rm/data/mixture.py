@@ -6,7 +6,11 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rlhf_rm.data.rows import ALL
+from rlhf_rm.data.spool import Chain, View
 from rlhf_rm.data.types import SPLITS, PreferencePair, PreferenceSource
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import fingerprint
@@ -63,10 +67,10 @@ class MixtureSource:
         if split == "train":
             return self._train[0]
         if split == ALL:
-            return [pair for part in SPLITS for pair in self.pairs(part)]
+            return Chain(self.pairs(part) for part in SPLITS)
         if split not in SPLITS:
             raise UserError(f"split={split} is unknown: use one of {', '.join(self.splits)}.")
-        return [pair for name in self.sources for pair in self._labelled(name, split)]
+        return Chain(self._labelled(name, split) for name in self.sources)
 
     def fingerprint(self) -> str:
         """A hash of the sources' fingerprints and weights."""
@@ -84,37 +88,45 @@ class MixtureSource:
             "sources": {name: source.report() for name, source in self.sources.items()},
         }
 
-    def _labelled(self, name: str, split: str) -> list[PreferencePair]:
-        return [
-            replace(pair, source=pair.source or name, group=f"{name}/{pair.group}" if pair.group else "")
-            for pair in self.sources[name].pairs(split)
-        ]
+    def _labelled(self, name: str, split: str) -> Sequence[PreferencePair]:
+        def label(_: int, pair: PreferencePair) -> PreferencePair:
+            return replace(
+                pair, source=pair.source or name, group=f"{name}/{pair.group}" if pair.group else ""
+            )
+
+        return View(self.sources[name].pairs(split), change=label)
 
     @cached_property
-    def _train(self) -> tuple[list[PreferencePair], dict[str, int], int]:
+    def _train(self) -> tuple[Sequence[PreferencePair], dict[str, int], int]:
         """The training pairs, how many each source gives, and how many were left out."""
         held_out = {pair.prompt_id for split in SPLITS[1:] for pair in self.pairs(split)}
-        pairs: list[PreferencePair] = []
+        copies: list[Sequence[PreferencePair]] = []
         counts: dict[str, int] = {}
         left_out = 0
         for name, weight in self.weights.items():
             given = self._labelled(name, "train")
-            fit = [pair for pair in given if pair.prompt_id not in held_out]
-            left_out += len(given) - len(fit)
+            # Where each prompt lies in [0, 1); nowhere, if it is held out.
+            place = np.array(
+                [
+                    np.nan if prompt in held_out else _position(prompt)
+                    for prompt in (pair.prompt_id for pair in given)
+                ]
+            )
+            left_out += int(np.isnan(place).sum())
             whole, rest = divmod(weight, 1)
-            taken = [
-                replace(pair, group=pair.group and f"{pair.group}#{n}")
-                for n in range(int(whole))
-                for pair in fit
-            ]
-            taken += [
-                replace(pair, group=pair.group and f"{pair.group}#{int(whole)}")
-                for pair in fit
-                if _position(pair.prompt_id) < rest
-            ]
-            counts[name] = len(taken)
-            pairs += taken
-        return pairs, counts, left_out
+            taken = [np.flatnonzero(place < (1 if n < whole else rest)) for n in range(int(whole) + 1)]
+            copies += [_copy(given, at, n) for n, at in enumerate(taken)]
+            counts[name] = sum(map(len, taken))
+        return Chain(copies), counts, left_out
+
+
+def _copy(pairs: Sequence[PreferencePair], at: NDArray[np.int64], number: int) -> Sequence[PreferencePair]:
+    """Some of the pairs, in groups of this copy's own."""
+
+    def regroup(_: int, pair: PreferencePair) -> PreferencePair:
+        return replace(pair, group=pair.group and f"{pair.group}#{number}")
+
+    return View(pairs, at, regroup)
 
 
 def _position(prompt_id: str) -> float:

@@ -12,6 +12,7 @@ from rlhf_rm.data.dialogues import DialogueSource
 from rlhf_rm.data.encode import Dialogue, DialogueEncoder
 from rlhf_rm.data.loading import StepLoader, evaluation_loader, training_loader
 from rlhf_rm.data.packing import Packing
+from rlhf_rm.data.sampling import Sizes
 from rlhf_rm.data.types import PreferenceSource
 from rlhf_rm.errors import UserError
 
@@ -89,9 +90,7 @@ class StepDataModule(L.LightningDataModule, ABC):
     def report(self) -> dict[str, Any]:
         """What was read, split, cut and left out so far."""
 
-    def training_steps(
-        self, collate: Callable[[Sequence[int]], Step[Any]], sizes: Sequence[int]
-    ) -> StepLoader:
+    def training_steps(self, collate: Callable[[Sequence[int]], Step[Any]], sizes: Sizes) -> StepLoader:
         """Shuffled steps of exactly ``batch_size`` examples of these sizes in tokens."""
         assert self.trainer is not None
         return training_loader(

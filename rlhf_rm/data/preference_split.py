@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rlhf_rm.data.batch import PairBatch, Step
+from rlhf_rm.data.columns import NOTES
 from rlhf_rm.data.encoded import EncodedPairs
 from rlhf_rm.data.packing import Packing
 
@@ -76,7 +77,7 @@ class PreferenceSplit:
         tree = encoded.numbers("tree")[self.kept]
         self._tree = np.unique(tree)
         self._first = np.append(np.searchsorted(tree, self._tree), len(tree))
-        self.sizes: list[int] = self.trees.sizes(packing.layout)[self._tree].tolist()
+        self.sizes = self.trees.sizes(packing.layout)[self._tree]
 
     def relabelled(self, labels: LabelColumns) -> "PreferenceSplit":
         """The same pairs with other label columns."""
@@ -92,8 +93,8 @@ class PreferenceSplit:
     @cached_property
     def notes(self) -> dict[str, NDArray[np.float64]]:
         """The notes of the pairs by name, (B,); NaN where a pair has none."""
-        names = [name for name in self.table.column_names if name.startswith("notes.")]
-        return {name.removeprefix("notes."): self.encoded.numbers(name) for name in names}
+        names = [name for name in self.table.column_names if name.startswith(NOTES)]
+        return {name.removeprefix(NOTES): self.encoded.numbers(name) for name in names}
 
     @property
     def columns(self) -> dict[str, Sequence[Any]]:

@@ -5,11 +5,13 @@ import gzip
 import json
 import logging
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
 
+from rlhf_rm.data.spool import Spool
 from rlhf_rm.errors import UserError
 
 ON_BAD_ROW = ("error", "skip")
@@ -31,7 +33,8 @@ class Rows(Generic[T]):
 
     Args:
         name: the file, or what else the rows came from.
-        items: what the parser made of the good rows, in the file's order.
+        items: what the parser made of the good rows, in the file's order; on the disk, so that a large
+            file needs no memory.
         lines: the number of the line, or of the row, of each item, from 1.
         used: how many good rows there were; one may give several items, or none.
         skipped: how many bad rows were left out.
@@ -40,8 +43,8 @@ class Rows(Generic[T]):
     """
 
     name: str
-    items: list[T] = field(default_factory=list)
-    lines: list[int] = field(default_factory=list)
+    items: Spool[T] = field(default_factory=Spool)
+    lines: MutableSequence[int] = field(default_factory=lambda: array("Q"))
     used: int = 0
     skipped: int = 0
     blank: int = 0
@@ -122,8 +125,9 @@ def parse_rows(
                 rows.problems.append(where)
             continue
         rows.used += 1
-        rows.items.extend(items)
-        rows.lines.extend([number] * len(items))
+        for item in items:
+            rows.items.append(item)
+            rows.lines.append(number)
         if rows.used == limit:
             break
     if not rows.items:

@@ -2,14 +2,18 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from rlhf_rm import __version__
 from rlhf_rm.data.reading import BadRowError, Rows, type_name
 from rlhf_rm.data.splits import assign_split, check_fractions
+from rlhf_rm.data.spool import View
 from rlhf_rm.data.types import SPLITS, PreferencePair
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import fingerprint
@@ -99,7 +103,7 @@ class RowSource(ABC):
     def items(self, split: str) -> Sequence[PreferencePair]:
         """The pairs of one split in the order of the rows."""
         if split == ALL:
-            return self._parts[ALL].items
+            return self._named[ALL]
         if split not in SPLITS:
             raise UserError(f"split={split} is unknown: use one of {', '.join(self.splits)}.")
         return self._sides[0][split]
@@ -115,8 +119,8 @@ class RowSource(ABC):
             "source": self.name,
             "files": {"path" if name == ALL else name: rows.report() for name, rows in self._parts.items()},
             "splits": {split: len(self.items(split)) for split in SPLITS},
-            "duplicates": len(pairs) - len({pair.pair_id for pair in pairs}),
-            "prompts": len({pair.prompt_id for pair in pairs}),
+            "duplicates": len(pairs) - len(np.unique(digests(pair.pair_id for pair in pairs))),
+            "prompts": len(np.unique(digests(pair.prompt_id for pair in pairs))),
             "left_out_prompt_in_other_split": self._sides[1],
         }
 
@@ -143,31 +147,35 @@ class RowSource(ABC):
 
     @cached_property
     def _parts(self) -> dict[str, Rows[PreferencePair]]:
-        return {part: named(self.read(part)) for part in self.parts()}
+        return {part: self.read(part) for part in self.parts()}
 
     @cached_property
-    def _sides(self) -> tuple[dict[str, list[PreferencePair]], dict[str, int]]:
+    def _named(self) -> dict[str, Sequence[PreferencePair]]:
+        return {part: named(rows) for part, rows in self._parts.items()}
+
+    @cached_property
+    def _sides(self) -> tuple[dict[str, Sequence[PreferencePair]], dict[str, int]]:
         """The pairs of each split, and how many of each were left out for a prompt in another."""
-        sides: dict[str, list[tuple[str, PreferencePair]]] = {split: [] for split in SPLITS}
-        for pair in self._parts[ALL].items:
-            prompt = pair.prompt_id
-            side = assign_split(
-                prompt,
+        prompts = {part: digests(pair.prompt_id for pair in pairs) for part, pairs in self._named.items()}
+        side = [
+            assign_split(
+                prompt.hex(),
                 validation_fraction=self.validation_fraction,
                 test_fraction=self.test_fraction,
                 split_seed=self.split_seed,
             )
-            sides[side].append((prompt, pair))
-        for split in self.parts():
-            if split != ALL:
-                sides[split] = [(pair.prompt_id, pair) for pair in self._parts[split].items]
-        pairs: dict[str, list[PreferencePair]] = {}
+            for prompt in map(bytes, prompts[ALL])
+        ]
+        pairs: dict[str, Sequence[PreferencePair]] = {}
         left_out: dict[str, int] = {}
-        seen: set[str] = set()
+        seen = prompts[ALL][:0]
         for split in reversed(SPLITS):
-            pairs[split] = [pair for prompt, pair in sides[split] if prompt not in seen]
-            left_out[split] = len(sides[split]) - len(pairs[split])
-            seen.update(prompt for prompt, _ in sides[split])
+            part = split if split in self._parts else ALL
+            own = np.flatnonzero(np.array(side) == split) if part == ALL else np.arange(len(prompts[part]))
+            kept = own[~np.isin(prompts[part][own], seen)]
+            pairs[split] = View(self._named[part], kept)
+            left_out[split] = len(own) - len(kept)
+            seen = np.concatenate([seen, prompts[part][own]])
         return pairs, left_out
 
     @cached_property
@@ -177,18 +185,20 @@ class RowSource(ABC):
         return fingerprint(__version__, kind, settings, {part: self.content(part) for part in self.parts()})
 
 
-def named(rows: Rows[PreferencePair]) -> Rows[PreferencePair]:
-    """The same rows, in which every pair has an id, and each K responses a group of their own."""
+def named(rows: Rows[PreferencePair]) -> Sequence[PreferencePair]:
+    """The pairs of these rows, every one with an id, and each K responses with a group of their own."""
     short = rows.name.rsplit("/", 1)[-1]
-    rows.items = [
-        replace(
-            pair,
-            id=pair.id or f"{short}:{line}",
-            group=f"{short}:{line}" if pair.group else "",
-        )
-        for pair, line in zip(rows.items, rows.lines, strict=True)
-    ]
-    return rows
+
+    def name(index: int, pair: PreferencePair) -> PreferencePair:
+        place = f"{short}:{rows.lines[index]}"
+        return replace(pair, id=pair.id or place, group=place if pair.group else "")
+
+    return View(rows.items, change=name)
+
+
+def digests(ids: Iterable[str]) -> NDArray[np.void]:
+    """SHA-256 in hex as 32 bytes each, (B,)."""
+    return np.frombuffer(b"".join(map(bytes.fromhex, ids)), "V32")
 
 
 def read_labels(row: Mapping[str, Any]) -> dict[str, Any]:

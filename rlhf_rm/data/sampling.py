@@ -3,9 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from rlhf_rm.errors import UserError
+
+Sizes = Sequence[int] | NDArray[np.int64]
 
 
 class StepSampler(Sampler[list[int]]):
@@ -31,7 +34,7 @@ class StepSampler(Sampler[list[int]]):
 
     def __init__(
         self,
-        sizes: Sequence[int],
+        sizes: Sizes,
         *,
         batch_size: int,
         seed: int,

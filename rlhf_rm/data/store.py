@@ -3,6 +3,7 @@
 Shape legend: N trees, K branches of all trees, T tokens of all trees.
 """
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,10 +99,7 @@ class TreeWriter:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.shared: list[int] = []
-        self.branches: list[int] = []
-        self.own: list[int] = []
-        self.prompt: list[int] = []
+        self.shared, self.branches, self.own, self.prompt = (array("i") for _ in range(4))
 
     def __enter__(self) -> Self:
         self.file: BinaryIO = (self.directory / TOKENS).open("wb")

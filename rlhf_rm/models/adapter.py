@@ -96,6 +96,9 @@ class LoRA:
         """
         from peft import LoraConfig
         from peft.tuners.lora import LoraModel
+        from peft.tuners.lora.layer import Linear
+
+        from rlhf_rm.models.lora_linear import LoRALinear
 
         if self.r < 1 or not 0 <= self.dropout < 1:
             raise UserError(
@@ -110,6 +113,9 @@ class LoRA:
         )
         network.requires_grad_(False)
         LoraModel(network, {NAME: config}, NAME)
+        for module in network.modules():
+            if type(module) is Linear and type(module.get_base_layer()) is nn.Linear:
+                module.__class__ = LoRALinear
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name in head or "lora_" in name)
 

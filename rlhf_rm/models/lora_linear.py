@@ -1,0 +1,75 @@
+"""A linear layer with a low-rank update in float32, in fewer passes over its tokens.
+
+Shape legend: T tokens (of any leading dimensions), I inputs, O outputs, R rank.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from peft.tuners.lora.layer import Linear
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+
+class LoRALinear(Linear):
+    """As in `peft`, which adds the update to the outputs of all tokens: here it is added to the weight.
+
+    That is the same product in another order, with less work wherever there are more tokens than inputs.
+    Only in float32: in bfloat16 the weight would swallow a small update, so there, as with dropout,
+    `peft` goes on as it does.
+    """
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Outputs (…, O) of inputs (…, I)."""
+        if args or kwargs or not self._takes(x):
+            return super().forward(x, *args, **kwargs)
+        (name,) = self.active_adapters
+        base: Any = self.get_base_layer()
+        out: Tensor = _Linear.apply(
+            x,
+            base.weight,
+            self.lora_A[name].weight,
+            self.lora_B[name].weight,
+            self.scaling[name],
+            base.bias,
+        )
+        return out
+
+    def _takes(self, x: Tensor) -> bool:
+        base: Any = self.get_base_layer()
+        return (
+            len(self.active_adapters) == 1
+            and self.active_adapters[0] in self.lora_A
+            and not (self.disable_adapters or self.merged or self.lora_variant)
+            and x.dtype == base.weight.dtype == torch.float32
+            and not torch.is_autocast_enabled(x.device.type)
+            and not base.weight.requires_grad
+            and not (base.bias is not None and base.bias.requires_grad)
+            and not (self.training and isinstance(self.lora_dropout[self.active_adapters[0]], nn.Dropout))
+            and not any(self.lora_bias.values())
+        )
+
+
+class _Linear(torch.autograd.Function):
+    """x (W + s B A)ᵀ + b, with W and b frozen."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x_TI: Tensor, w_OI: Tensor, a_RI: Tensor, b_OR: Tensor, scale: float, bias_O: Tensor | None
+    ) -> Tensor:
+        whole_OI = torch.addmm(w_OI, b_OR, a_RI, alpha=scale)
+        ctx.save_for_backward(x_TI, whole_OI, a_RI, b_OR)
+        ctx.scale = scale
+        return F.linear(x_TI, whole_OI, bias_O)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, whole_OI, a_RI, b_OR = ctx.saved_tensors
+        x_TI, grad_TO = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
+        grad_x = (grad_TO @ whole_OI).view_as(x) if ctx.needs_input_grad[0] else None
+        grad_a = ((grad_TO @ b_OR).t() @ x_TI).mul_(ctx.scale)
+        # Products with few rows are faster than products with few columns.
+        grad_b = ((x_TI @ a_RI.t()).t() @ grad_TO).mul_(ctx.scale).t()
+        return grad_x, None, grad_a, grad_b, None, None
