@@ -5,13 +5,14 @@ import gc
 import os
 import platform
 import re
+import threading
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -68,6 +69,30 @@ class Recorder:
             "torch_threads": torch.get_num_threads(),
             "cores_busy_with_other_work": (_others_seconds() - self._began[1]) / core_seconds,
         }
+
+
+class PrivateMemory:
+    """The most memory of this process that is not pages of files, which the system can drop, in MB."""
+
+    def __enter__(self) -> Self:
+        self.before_mb = self.peak_mb = _status_mb("RssAnon")
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.02):
+            self.peak_mb = max(self.peak_mb, _status_mb("RssAnon"))
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    @property
+    def above_mb(self) -> float:
+        """Above what there was at the beginning."""
+        return self.peak_mb - self.before_mb
 
 
 def machine() -> dict[str, Any]:

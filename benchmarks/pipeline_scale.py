@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from measure import Recorder, machine
+from measure import PrivateMemory, Recorder, machine
 from sides import Job
 
 from rlhf_rm.data.packing import Packing, Tree
@@ -46,21 +46,23 @@ def prepare(job: Job) -> dict[str, Any]:
     recorder = Recorder()
     recorder.begin()
     began = time.perf_counter()
-    run = job.build(cfg)
-    assert isinstance(run.datamodule, PreferenceDataModule)
-    split = run.datamodule.split("train")
-    encoded = time.perf_counter()
-    size = job.pairs_per_step
-    order = np.random.default_rng(0).permutation(len(split.sizes))
-    for at in range(0, len(order) - size + 1, size):
-        split.step(order[at : at + size].tolist())
-    packed = time.perf_counter()
+    with PrivateMemory() as memory:
+        run = job.build(cfg)
+        assert isinstance(run.datamodule, PreferenceDataModule)
+        split = run.datamodule.split("train")
+        encoded = time.perf_counter()
+        size = job.pairs_per_step
+        order = np.random.default_rng(0).permutation(len(split.sizes))
+        for at in range(0, len(order) - size + 1, size):
+            split.step(order[at : at + size].tolist())
+        packed = time.perf_counter()
     recorder.end_step(0.0)
     recorder.end_step(0.0)
     return {
         "pairs": len(split),
         "encode_seconds": encoded - began,
         "pack_seconds": packed - encoded,
+        "private_memory_above_mb": memory.above_mb,
         "memory_above_mb": recorder.result(pairs_per_step=1, warmup=1)["memory_above_mb"],
     }
 
@@ -130,7 +132,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
     seconds.plot(
         given, [one["encode_seconds"] + one["pack_seconds"] for one in report["pairs"]], "o-", c=BLUE
     )
-    memory.plot(given, [one["memory_above_mb"] for one in report["pairs"]], "o-", c=BLUE)
+    memory.plot(given, [one["private_memory_above_mb"] for one in report["pairs"]], "o-", c=BLUE)
     speed.plot(
         [one["length"] for one in report["lengths"]],
         [one["tokens_per_second"] for one in report["lengths"]],
@@ -139,7 +141,7 @@ def draw(report: dict[str, Any], path: Path) -> None:
     )
     for axes, title, label in (
         (seconds, "read, encode, pack: seconds", "pairs"),
-        (memory, "peak memory, MB", "pairs"),
+        (memory, "peak memory without pages of files, MB", "pairs"),
         (speed, "tokens a second", "distinct tokens of a pair"),
     ):
         style(axes, title)

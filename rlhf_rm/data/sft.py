@@ -10,6 +10,7 @@ from rlhf_rm.data.encode import Dialogue
 from rlhf_rm.data.loading import StepLoader
 from rlhf_rm.data.module import StepDataModule
 from rlhf_rm.data.packing import Tree
+from rlhf_rm.data.spool import Chain, View
 from rlhf_rm.data.types import Message, PreferenceSource
 from rlhf_rm.errors import UserError
 
@@ -109,7 +110,7 @@ def dialogues_of(source: PreferenceSource, split: str) -> Sequence[Sequence[Mess
     """A source's demonstrations, or the chosen responses of its pairs."""
     if isinstance(source, DemonstrationSource):
         return source.demonstrations(split)
-    return [(*pair.messages, Message("assistant", pair.chosen)) for pair in source.pairs(split)]
+    return View(source.pairs(split), change=lambda _, pair: (*pair.messages, _answer(pair.chosen)))
 
 
 def response_labels(rows: Rows, prompt_tokens: Sequence[int]) -> torch.Tensor:
@@ -129,14 +130,19 @@ def response_labels(rows: Rows, prompt_tokens: Sequence[int]) -> torch.Tensor:
     return label
 
 
-def training_dialogues(source: PreferenceSource) -> tuple[list[Sequence[Message]], str]:
+def training_dialogues(source: PreferenceSource) -> tuple[Sequence[Sequence[Message]], str]:
     """What a tokenizer made for this source is trained on, and its fingerprint.
 
     Demonstrations where there are some: they stay the same however the labels are changed, and so do
     the tokenizer and the base model that belong to them.
     """
     if isinstance(source, DemonstrationSource):
-        return list(source.demonstrations("train")), source.demonstrations_fingerprint()
-    pairs = source.pairs("train")
-    dialogues: list[Sequence[Message]] = [(*p.messages, Message("assistant", p.chosen)) for p in pairs]
-    return dialogues + [(Message("assistant", p.rejected),) for p in pairs], source.fingerprint()
+        return source.demonstrations("train"), source.demonstrations_fingerprint()
+    rejected: Sequence[Sequence[Message]] = View(
+        source.pairs("train"), change=lambda _, pair: (_answer(pair.rejected),)
+    )
+    return Chain([dialogues_of(source, "train"), rejected]), source.fingerprint()
+
+
+def _answer(text: str) -> Message:
+    return Message("assistant", text)

@@ -96,9 +96,9 @@ class View(LazySequence[T]):
 
     def __init__(
         self,
-        items: Sequence[T],
+        items: Sequence[Any],
         at: NDArray[np.int64] | None = None,
-        change: Callable[[int, T], T] | None = None,
+        change: Callable[[int, Any], T] | None = None,
     ) -> None:
         self._items, self._at, self._change = items, at, change
 
@@ -107,7 +107,7 @@ class View(LazySequence[T]):
 
     def _item(self, index: int) -> T:
         at = index if self._at is None else int(self._at[index])
-        item = self._items[at]
+        item: T = self._items[at]
         return item if self._change is None else self._change(at, item)
 
 

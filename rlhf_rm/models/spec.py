@@ -35,6 +35,8 @@ from rlhf_rm.models.tokenizer import (
 
 log = logging.getLogger(__name__)
 
+CHUNK = 1024  # dialogues rendered at once, to train a tokenizer on
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -189,7 +191,9 @@ def cached_tokenizer(
     def train(made: Path) -> None:
         untrained = train_byte_bpe([], vocab_size=MIN_VOCABULARY)
         set_template(untrained, template)
-        save_tokenizer(train_byte_bpe(render(untrained, dialogues), vocab_size=vocab_size), made)
+        chunks = (dialogues[start : start + CHUNK] for start in range(0, len(dialogues), CHUNK))
+        texts = (text for chunk in chunks for text in render(untrained, chunk))
+        save_tokenizer(train_byte_bpe(texts, vocab_size=vocab_size), made)
 
     return cached_directory(directory, train)
 
