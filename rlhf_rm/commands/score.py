@@ -32,7 +32,7 @@ def run(cfg: DictConfig) -> None:
     output = Path(cfg.output)
     if output.is_dir():
         raise UserError(f"output={output} is a directory: name a file.")
-    rows = read_rows(cfg.input, lambda row: [parse_row(row)], on_bad_row=cfg.on_bad_row)
+    rows = read_rows(cfg.input, lambda row, _: [parse_row(row)], on_bad_row=cfg.on_bad_row)
     loaded = load_reward_model(
         cfg.run,
         instantiate(cfg.attention),

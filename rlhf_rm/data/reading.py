@@ -5,8 +5,7 @@ import gzip
 import json
 import logging
 import zlib
-from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Generic, TypeVar
@@ -35,7 +34,6 @@ class Rows(Generic[T]):
         name: the file, or what else the rows came from.
         items: what the parser made of the good rows, in the file's order; on the disk, so that a large
             file needs no memory.
-        lines: the number of the line, or of the row, of each item, from 1.
         used: how many good rows there were; one may give several items, or none.
         skipped: how many bad rows were left out.
         blank: how many lines held nothing but whitespace.
@@ -44,7 +42,6 @@ class Rows(Generic[T]):
 
     name: str
     items: Spool[T] = field(default_factory=Spool)
-    lines: MutableSequence[int] = field(default_factory=lambda: array("Q"))
     used: int = 0
     skipped: int = 0
     blank: int = 0
@@ -69,7 +66,7 @@ class Rows(Generic[T]):
 
 def read_rows(
     path: str | Path,
-    parse: Callable[[dict[str, Any]], Sequence[T]],
+    parse: Callable[[dict[str, Any], str], Sequence[T]],
     *,
     on_bad_row: str,
     limit: int | None = None,
@@ -79,7 +76,8 @@ def read_rows(
     Args:
         path: JSON lines, plain or gzipped, or Parquet; which of them is told by the content, not by
             the name.
-        parse: makes items of one row, or raises :class:`BadRowError` with the reason.
+        parse: makes items of one row and its place, such as ``pairs.jsonl:3``, or raises
+            :class:`BadRowError` with the reason.
         on_bad_row: ``error`` stops at the first bad row, ``skip`` counts and lists them. A file that
             cannot be read to its end is an error either way, since nobody knows what it lacks.
         limit: stop after so many good rows; ``None`` reads all.
@@ -93,7 +91,7 @@ def read_rows(
 def parse_rows(
     given: Iterable[tuple[int, bytes | dict[str, Any]]],
     name: str,
-    parse: Callable[[dict[str, Any]], Sequence[T]],
+    parse: Callable[[dict[str, Any], str], Sequence[T]],
     *,
     on_bad_row: str,
     limit: int | None,
@@ -108,12 +106,13 @@ def parse_rows(
     if limit is not None and limit < 1:
         raise UserError(f"limit={limit} must be at least 1, or null for every row.")
     rows: Rows[T] = Rows(name)
+    short = name.rsplit("/", 1)[-1]
     for number, row in given:
         if isinstance(row, bytes) and not row.strip():
             rows.blank += 1
             continue
         try:
-            items = parse(_json_object(row) if isinstance(row, bytes) else row)
+            items = parse(_json_object(row) if isinstance(row, bytes) else row, f"{short}:{number}")
         except BadRowError as reason:
             where = f"{name}:{number}: {reason}"
             if on_bad_row == "error":
@@ -127,7 +126,6 @@ def parse_rows(
         rows.used += 1
         for item in items:
             rows.items.append(item)
-            rows.lines.append(number)
         if rows.used == limit:
             break
     if not rows.items:

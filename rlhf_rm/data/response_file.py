@@ -16,7 +16,7 @@ def read_responses(path: str | Path, on_bad_row: str) -> dict[Prompt, list[str]]
         UserError: no such file, or a bad row.
     """
     found: dict[Prompt, list[str]] = {}
-    for prompt, responses in read_rows(path, lambda row: [parse_row(row)], on_bad_row=on_bad_row).items:
+    for prompt, responses in read_rows(path, lambda row, _: [parse_row(row)], on_bad_row=on_bad_row).items:
         found.setdefault(prompt, []).extend(responses)
     return found
 

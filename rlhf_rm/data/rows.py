@@ -103,7 +103,7 @@ class RowSource(ABC):
     def items(self, split: str) -> Sequence[PreferencePair]:
         """The pairs of one split in the order of the rows."""
         if split == ALL:
-            return self._named[ALL]
+            return self._parts[ALL].items
         if split not in SPLITS:
             raise UserError(f"split={split} is unknown: use one of {', '.join(self.splits)}.")
         return self._sides[0][split]
@@ -115,24 +115,29 @@ class RowSource(ABC):
     def report(self) -> dict[str, Any]:
         """Files with their counts, pairs of each split, duplicates, and pairs left out of a split."""
         pairs = self.items(ALL)
+        ids = digests(name for pair in pairs for name in (pair.pair_id, pair.prompt_id)).reshape(-1, 2)
         return {
             "source": self.name,
             "files": {"path" if name == ALL else name: rows.report() for name, rows in self._parts.items()},
             "splits": {split: len(self.items(split)) for split in SPLITS},
-            "duplicates": len(pairs) - len(np.unique(digests(pair.pair_id for pair in pairs))),
-            "prompts": len(np.unique(digests(pair.prompt_id for pair in pairs))),
+            "duplicates": len(ids) - len(np.unique(ids[:, 0])),
+            "prompts": len(np.unique(ids[:, 1])),
             "left_out_prompt_in_other_split": self._sides[1],
         }
 
-    def pairs_of(self, row: dict[str, Any]) -> list[PreferencePair]:
-        """The pairs of a row with its columns renamed and its labels read."""
+    def pairs_of(self, row: dict[str, Any], place: str) -> list[PreferencePair]:
+        """The pairs of a row with its columns renamed, its labels read, and the names that it gives them."""
         renamed = self._rename(row)
         parsed = self.parse(renamed)
         labels = read_labels(renamed)
         pairs = [parsed] if isinstance(parsed, PreferencePair) else list(parsed)
         if len(pairs) != 1 and "margin" in labels:
             raise BadRowError('a "margin" is that of one pair, but this row has several.')
-        return [replace(pair, **labels) for pair in pairs]
+        name = labels.pop("id", "")
+        return [
+            replace(pair, id=name or pair.id or place, group=place if pair.group else "", **labels)
+            for pair in pairs
+        ]
 
     def _rename(self, row: dict[str, Any]) -> dict[str, Any]:
         for ours, theirs in self.columns.items():
@@ -150,13 +155,9 @@ class RowSource(ABC):
         return {part: self.read(part) for part in self.parts()}
 
     @cached_property
-    def _named(self) -> dict[str, Sequence[PreferencePair]]:
-        return {part: named(rows) for part, rows in self._parts.items()}
-
-    @cached_property
     def _sides(self) -> tuple[dict[str, Sequence[PreferencePair]], dict[str, int]]:
         """The pairs of each split, and how many of each were left out for a prompt in another."""
-        prompts = {part: digests(pair.prompt_id for pair in pairs) for part, pairs in self._named.items()}
+        prompts = {part: digests(pair.prompt_id for pair in rows.items) for part, rows in self._parts.items()}
         side = [
             assign_split(
                 prompt.hex(),
@@ -173,7 +174,7 @@ class RowSource(ABC):
             part = split if split in self._parts else ALL
             own = np.flatnonzero(np.array(side) == split) if part == ALL else np.arange(len(prompts[part]))
             kept = own[~np.isin(prompts[part][own], seen)]
-            pairs[split] = View(self._named[part], kept)
+            pairs[split] = View(self._parts[part].items, kept)
             left_out[split] = len(own) - len(kept)
             seen = np.concatenate([seen, prompts[part][own]])
         return pairs, left_out
@@ -183,17 +184,6 @@ class RowSource(ABC):
         settings = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         kind = f"{type(self).__module__}.{type(self).__qualname__}"
         return fingerprint(__version__, kind, settings, {part: self.content(part) for part in self.parts()})
-
-
-def named(rows: Rows[PreferencePair]) -> Sequence[PreferencePair]:
-    """The pairs of these rows, every one with an id, and each K responses with a group of their own."""
-    short = rows.name.rsplit("/", 1)[-1]
-
-    def name(index: int, pair: PreferencePair) -> PreferencePair:
-        place = f"{short}:{rows.lines[index]}"
-        return replace(pair, id=pair.id or place, group=place if pair.group else "")
-
-    return View(rows.items, change=name)
 
 
 def digests(ids: Iterable[str]) -> NDArray[np.void]:

@@ -10,14 +10,15 @@ GOOD = {"prompt": "naïve 你好 🙂", "chosen": "a"}
 
 
 def read(path, parse=dict, on_bad_row="error", limit=None):
-    return read_rows(path, lambda row: [parse(row)], on_bad_row=on_bad_row, limit=limit)
+    return read_rows(path, lambda row, _: [parse(row)], on_bad_row=on_bad_row, limit=limit)
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
 def test_plain_and_gzipped_lines_give_the_same_rows_and_line_numbers(write_rows, name):
-    rows = read(write_rows([GOOD, b"  ", {"n": 2}], name))
+    path = write_rows([GOOD, b"  ", {"n": 2}], name)
+    rows = read(path)
     assert rows.items == [GOOD, {"n": 2}]
-    assert list(rows.lines) == [1, 3]
+    assert read_rows(path, lambda row, place: [place], on_bad_row="error").items == [f"{name}:1", f"{name}:3"]
     assert (rows.given, rows.skipped, rows.blank) == (2, 0, 1)
 
 
@@ -55,7 +56,7 @@ def test_a_bad_line_is_an_error_with_file_and_line_or_is_skipped_and_listed(writ
     assert reason in str(error.value)
     assert "on_bad_row=skip" in str(error.value)
     rows = read(path, on_bad_row="skip")
-    assert (rows.given, len(rows.items), rows.skipped, list(rows.lines)) == (3, 2, 1, [1, 4])
+    assert (rows.given, len(rows.items), rows.skipped) == (3, 2, 1)
     assert rows.problems[0].startswith(f"{path}:3: ")
     assert reason in rows.problems[0]
 

@@ -138,7 +138,7 @@ def by(parse):
     """Reading by a parser of rows."""
 
     def read(path, on_bad_row):
-        rows = read_rows(path, lambda row: [parse(row)], on_bad_row=on_bad_row)
+        rows = read_rows(path, lambda row, _: [parse(row)], on_bad_row=on_bad_row)
         return rows.given, rows.used, rows.skipped
 
     return read
