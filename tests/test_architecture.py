@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "rlhf_rm"
-# cli → commands → methods → {losses, metrics, models → data} → functional;
+# cli → commands → methods → {losses, metrics, strategies → models → data} → functional;
 # callbacks and audit beside methods.
 MAY_IMPORT = {
     "functional": set(),
@@ -15,8 +15,9 @@ MAY_IMPORT = {
     "denoise": {"functional"},
     "metrics": {"functional"},
     "models": {"data", "functional"},
-    "methods": {"losses", "denoise", "metrics", "models", "data", "functional"},
-    "callbacks": {"metrics", "data", "functional"},
+    "strategies": {"models"},
+    "methods": {"strategies", "losses", "denoise", "metrics", "models", "data", "functional"},
+    "callbacks": {"strategies", "metrics", "data", "functional"},
     "audit": {"metrics", "data", "functional"},
     "voting": {"metrics", "data", "functional"},
     "report": {"metrics"},
@@ -30,6 +31,7 @@ MAY_IMPORT = {
         "voting",
         "audit",
         "callbacks",
+        "strategies",
         "methods",
         "losses",
         "denoise",

@@ -44,3 +44,26 @@ def test_both_ranks_of_a_policy_have_the_reward_model_that_the_world_makes(small
     assert ended.returncode == 0, ended.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert (metrics["ranks"], "gold" in metrics["sets"]["test"]) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "method", [["method=sft"], ["method=ensemble", "members.size=2"]], ids=["sft", "ensemble"]
+)
+def test_other_methods_on_two_ranks(method, small, cache, tmp_path):
+    command = ["train.py", *method, "strategy=ddp", "trainer.devices=2", f"hydra.run.dir={tmp_path}/run"]
+    ended = run([*command, *small], cache)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["ranks"] == 2
+
+
+def test_torchrun_starts_the_ranks(small, cache, tmp_path):
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "train.py"]
+    command += ["strategy=ddp", "trainer.devices=2", *small, f"hydra.run.dir={tmp_path}/run"]
+    ended = run(command, cache)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["ranks"] == 2
+    said = ended.stdout + ended.stderr
+    assert said.count("Run directory") == said.count("train: 40 pairs") == 1
+    again = run(command, cache)
+    assert again.returncode != 0
+    assert "already holds a run: add resume=auto" in again.stderr

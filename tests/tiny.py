@@ -34,6 +34,7 @@ from rlhf_rm.methods.schedules import warmup_linear
 from rlhf_rm.models.attention.sdpa import SDPAAttention
 from rlhf_rm.models.reward import RewardModel
 from rlhf_rm.models.tokenizer import train_byte_bpe
+from rlhf_rm.strategies.fsdp import FSDPStrategy
 
 WORDS = ["red", "green", "blue", "one", "two", "three", "yes", "no", "maybe"]
 
@@ -228,8 +229,12 @@ def make_trainer(directory, callbacks=(), every_n_steps=1, keep=99, **changes):
     }
     return L.Trainer(
         callbacks=[*callbacks, StepSeed(5), StepCheckpoint(str(directory), every_n_steps, keep)],
-        **settings | changes,
+        **settings | changes | (sharded() if changes.get("strategy") == "fsdp" else {}),
     )
+
+
+def sharded():
+    return {"strategy": FSDPStrategy(timeout_seconds=60), "inference_mode": False}
 
 
 def fit(
@@ -286,8 +291,10 @@ def main(runs):
         trainer, module, watch = fit(**options)
         if test:
             trainer.test(module, datamodule=trainer.datamodule, verbose=False)
+        in_shards = isinstance(trainer.strategy, FSDPStrategy)
+        weights = trainer.strategy.whole(module) if in_shards else module.state_dict()
         if trainer.is_global_zero:
-            torch.save(module.state_dict(), directory / "weights.pt")
+            torch.save(weights, directory / "weights.pt")
             seen = {name: getattr(watch, name) for name in ("steps", "losses", "rates", "validations")}
             if test:
                 seen["test_index"] = module.test_rewards.index.tolist()

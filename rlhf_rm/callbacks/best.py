@@ -8,6 +8,7 @@ import lightning as L
 import torch
 
 from rlhf_rm.errors import UserError
+from rlhf_rm.strategies.fsdp import FSDPStrategy
 
 log = logging.getLogger(__name__)
 FILE = "best.ckpt"
@@ -71,7 +72,10 @@ class BestCheckpoint(L.Callback):
             return
         weights = torch.load(self.path, map_location="cpu", weights_only=True)["state_dict"]
         trained: Any = pl_module
-        trained.load_state_dict(weights)
+        if isinstance(trainer.strategy, FSDPStrategy):
+            trainer.strategy.load_whole(trained, weights)
+        else:
+            trained.load_state_dict(weights)
         log.info(
             "best %s %.4f at step %d: its weights are tested and exported", self.metric, self.value, self.step
         )

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from rlhf_rm.cli import RANK_CONFIG, register_resolvers
 from rlhf_rm.commands.build import Run, build_run
 from rlhf_rm.commands.export import export_run
 from rlhf_rm.commands.quiet import quiet
+from rlhf_rm.commands.ranks import is_first_rank
 from rlhf_rm.commands.responses import row, write_rows
 from rlhf_rm.commands.summary import print_summary
 from rlhf_rm.errors import UserError
@@ -34,6 +36,7 @@ from rlhf_rm.methods.meta import MetaRewardModule
 from rlhf_rm.methods.policy import PolicyModule
 from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.methods.step import StepModule
+from rlhf_rm.strategies.fsdp import FSDPStrategy
 
 log = logging.getLogger(__name__)
 # What Lightning and vLLM set for ranks; a sweep's next job must not see it.
@@ -48,6 +51,8 @@ def run(cfg: DictConfig) -> float | None:
     """
     started = time.perf_counter()
     quiet()
+    if not is_first_rank():
+        logging.getLogger().setLevel(logging.WARNING)
     register_resolvers()  # a job of a sweep may run in a process of its own
     run_dir = Path(cfg.paths.run_dir)
     check_numbers(cfg)
@@ -75,6 +80,7 @@ def run(cfg: DictConfig) -> float | None:
                 measured = _measured(trainer)
                 trainer.test(parts.module, datamodule=parts.datamodule, verbose=False)
                 measured |= _measured(trainer)
+            parts = with_whole_model(cfg, trainer, parts)
             if trainer.is_global_zero:
                 _finish(cfg, trainer, parts, measured, run_dir, started)
             return _optimized(cfg.optimized_metric, measured)
@@ -157,6 +163,18 @@ def fit(trainer: L.Trainer, parts: Run, checkpoint: Path | None) -> None:
         ) from error
 
 
+def with_whole_model(cfg: DictConfig, trainer: L.Trainer, parts: Run) -> Run:
+    """The run with a model that the first rank can export alone; where it lies in shards, all must ask."""
+    if not isinstance(trainer.strategy, FSDPStrategy):
+        return parts
+    weights = trainer.strategy.whole(parts.module)
+    if not trainer.is_global_zero:
+        return parts
+    made = build_run(cfg)
+    made.module.load_state_dict(weights)
+    return replace(parts, model=made.model)
+
+
 def find_checkpoint(run_dir: Path, resume: str | None) -> Path | None:
     """The checkpoint to go on from.
 
@@ -164,21 +182,20 @@ def find_checkpoint(run_dir: Path, resume: str | None) -> Path | None:
         UserError: the run directory holds a run that nobody asked to resume, or there is no such file.
     """
     found = checkpoints(run_dir / "checkpoints")
-    first = "LOCAL_RANK" not in os.environ
     if resume is None:
-        if found and first:
+        if found and is_first_rank():
             raise UserError(
                 f"{run_dir} already holds a run: add resume=auto to go on with it, "
                 "or choose another directory with hydra.run.dir=DIR."
             )
         return None
     if resume == "auto":
-        return newest_whole(found, warn=first) if found else None
+        return newest_whole(found, warn=is_first_rank()) if found else None
     path = Path(resume)
     if path.is_dir():
         inside = checkpoints(path / "checkpoints") or checkpoints(path)
         if inside:
-            return newest_whole(inside, warn=first)
+            return newest_whole(inside, warn=is_first_rank())
     elif path.is_file():
         why = damage(path)
         if why is not None:
@@ -190,7 +207,7 @@ def find_checkpoint(run_dir: Path, resume: str | None) -> Path | None:
 def save_config(cfg: DictConfig, run_dir: Path) -> Path:
     """The resolved configuration in the run directory; ranks that Lightning starts read it."""
     path = run_dir / "config.yaml"
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+    if is_first_rank():
         write_text(path, OmegaConf.to_yaml(cfg, resolve=True))
     return path
 

@@ -83,6 +83,25 @@ class Rows(TensorRecord):
     sequences: Sequences
 
 
+def idle_rows(device: torch.device) -> Rows:
+    """One response of one token: what a rank runs where others have more to do than it."""
+    zero, one = (torch.full((1,), n, device=device) for n in (0, 1))
+    cu_seqlens = torch.tensor([0, 1], dtype=torch.int32, device=device)
+    table = zero.view(1, 1)
+    return Rows(
+        input_ids_RT=table,
+        position_ids_RT=table,
+        tree_RT=table,
+        branch_RT=table,
+        first_N=zero,
+        last_N=zero,
+        length_N=one,
+        one_per_row=True,
+        tokens=1,
+        sequences=Sequences(cu_seqlens, cu_seqlens, zero, 1, 1),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class FeatureRows(TensorRecord):
     """What a frozen backbone made of N responses, in place of their tokens.
@@ -117,6 +136,12 @@ class PairBatch(TensorRecord):
     target_B: Tensor
     weight_B: Tensor
     index_B: Tensor
+
+    @classmethod
+    def idle(cls, device: torch.device) -> Self:
+        """No pairs, over rows that can be passed through a model."""
+        number, label = (torch.empty(0, dtype=kind, device=device) for kind in (torch.long, torch.float32))
+        return cls(idle_rows(device), number, number, label, label, label, number)
 
     @property
     def examples(self) -> int:

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rlhf_rm.data.batch import Rows, Step, TensorRecord
+from rlhf_rm.data.batch import Rows, Step, TensorRecord, idle_rows
 from rlhf_rm.data.encode import DialogueEncoder, Encoded
 from rlhf_rm.data.packing import Packing, Tree, shared_prefix
 from rlhf_rm.data.prompts import Prompt
@@ -51,6 +51,12 @@ class ResponseBatch(TensorRecord):
     prompt_P: Tensor
     first_gold_B: Tensor
     second_gold_B: Tensor
+
+    @classmethod
+    def idle(cls, device: torch.device) -> Self:
+        """No prompts, over rows that can be passed through a model."""
+        number, value = (torch.empty(0, dtype=kind, device=device) for kind in (torch.long, torch.float32))
+        return cls(idle_rows(device), number, number, value, number, value, value)
 
     @property
     def examples(self) -> int:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from rlhf_rm.errors import UserError
+from rlhf_rm.strategies.fsdp import whole
 
 KINDS = ("plain", "normalised")
 
@@ -46,7 +47,7 @@ class Ascent:
         """
         self._moved = [parameter for parameter in parameters if parameter.grad is not None]
         gradients = [parameter.grad for parameter in self._moved if parameter.grad is not None]
-        norm = _whole(torch.nn.utils.get_total_norm(gradients))
+        norm = whole(torch.nn.utils.get_total_norm(gradients))
         # A gradient of 0 goes nowhere, and must not go there by way of 0/0.
         step = self.learning_rate if self.kind == "plain" else self.radius / max(float(norm), 1e-30)
         for parameter, gradient in zip(self._moved, gradients, strict=True):
@@ -69,10 +70,10 @@ class Ascent:
         for parameter in self._moved:
             before = self._copies[parameter]
             parameter.sub_(before)  # the step, in the place of what is known anyway: no memory of its own
-            steps.append(_whole(torch.linalg.vector_norm(parameter.data)))
-            changed.append(_whole(torch.count_nonzero(parameter.data)))
+            steps.append(whole(torch.linalg.vector_norm(parameter.data)))
+            changed.append(whole(torch.count_nonzero(parameter.data)))
             if parameter.grad is not None:
-                along.append(_whole(_dot(parameter.data, parameter.grad)))
+                along.append(whole(_dot(parameter.data, parameter.grad)))
             parameter.copy_(before)
         told = _told(self._moved, steps, changed, along)
         self._moved = []
@@ -86,9 +87,7 @@ def _told(
     if not moved:
         return {}
     length = torch.stack(steps).double().square().sum().sqrt()
-    slope = _whole(
-        torch.nn.utils.get_total_norm([one.grad for one in moved if one.grad is not None])
-    ).double()
+    slope = whole(torch.nn.utils.get_total_norm([one.grad for one in moved if one.grad is not None])).double()
     dot = torch.stack(along).double().sum() if along else torch.zeros_like(length)
     return {
         "ascent_length": length.float(),
@@ -101,8 +100,3 @@ def _dot(first: Tensor, second: Tensor) -> Tensor:
     if isinstance(first, DTensor):
         return (first * second).sum()
     return torch.dot(first.flatten(), second.flatten())
-
-
-def _whole(value: Tensor) -> Tensor:
-    """A sum or a norm over all shards."""
-    return value.full_tensor() if isinstance(value, DTensor) else value

@@ -38,6 +38,8 @@ class ContrastiveRewardModule(RewardModule):
         UserError: a model whose head reads more than one state, an ensemble, or a negative weight.
     """
 
+    shards = False
+
     def __init__(
         self,
         model: RewardModel,

@@ -24,6 +24,8 @@ class EnsembleRewardModule(RewardModule):
     validated and tested is the mean of their rewards. Source: paper, section 2.1.
     """
 
+    shards = False
+
     @property
     def ensemble(self) -> Ensemble:
         """The members."""

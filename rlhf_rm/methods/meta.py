@@ -50,7 +50,7 @@ class MetaRewardModule(RewardModule):
 
     def training_step(self, step: MetaStep, batch_idx: int) -> None:  # type: ignore[override]
         """One optimiser step over the preferences of ``step``, from above its responses."""
-        self._responses = step.responses
+        self._responses = self.evened(step.responses, ResponseBatch.idle)
         parts = [*step.preferences, *step.responses]
         self.work = sum(one.examples for one in step.preferences), sum(one.rows.tokens for one in parts)
         super().training_step(step.preferences, batch_idx)

@@ -30,6 +30,7 @@ class RewardModule(StepModule):
         optimizer, scheduler, gradient_clip: see :class:`StepModule`.
     """
 
+    shards = True
     measures = ("accuracy", "loss", "margin", "reward", "ece")
 
     def __init__(
@@ -70,6 +71,7 @@ class RewardModule(StepModule):
 
     def training_step(self, step: Step[PairBatch], batch_idx: int) -> None:
         """One optimiser step over all micro-batches of ``step``."""
+        step = self.evened(step, PairBatch.idle)
         difference: list[Tensor] = []
         level: list[Tensor] = []
         bad: list[Tensor] = []
@@ -149,7 +151,7 @@ class RewardModule(StepModule):
         return self.trainer.datamodule  # type: ignore[attr-defined]
 
     def _collect(self, table: RewardTable, step: Step[PairBatch]) -> None:
-        for pairs in step:
+        for pairs in self.evened(step, PairBatch.idle):
             chosen_B, rejected_B = self(pairs)
             loss_B = self.pair_losses(chosen_B, rejected_B, pairs)
             if not torch.isfinite(chosen_B + rejected_B).all():

@@ -15,6 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from rlhf_rm.data.batch import Step
 from rlhf_rm.errors import UserError
+from rlhf_rm.strategies.fsdp import FSDPStrategy, gathering, whole
 
 TEXTS_SHOWN = 4  # responses that are kept to be read, each time some are drawn
 OptimizerFactory = Callable[..., Optimizer]
@@ -33,11 +34,15 @@ class StepModule(L.LightningModule, ABC):
         gradient_clip: largest norm of the gradient; None to leave it alone.
 
     Attributes:
+        model: what is trained.
+        shards: whether it may lie in shards on several ranks (FSDP2).
         measures: what is logged of validation as ``val/NAME`` and of the test as ``test/NAME``.
         history: what is worth reading of the run so far, such as ``{"step": 8, "texts": [{…}]}``.
     """
 
     measures: tuple[str, ...]
+    shards = False
+    model: Any
 
     def __init__(
         self, optimizer: OptimizerFactory, scheduler: SchedulerFactory, gradient_clip: float | None
@@ -49,19 +54,51 @@ class StepModule(L.LightningModule, ABC):
         self.validated_step = -1
         self.history: list[dict[str, Any]] = []
 
+    def configure_model(self) -> None:
+        """Shard the model under FSDP, for a method that can be.
+
+        Raises:
+            UserError: this method cannot.
+        """
+        strategy = self.trainer.strategy
+        if not isinstance(strategy, FSDPStrategy):
+            return
+        if not self.shards:
+            raise UserError(
+                f"{type(self).__name__} does not run under strategy=fsdp: use strategy=ddp, and for large "
+                "models adapter=lora or adapter=qlora."
+            )
+        strategy.shard(self.model)
+
+    def evened(self, step: Step[Any], idle: Callable[[torch.device], Any]) -> Step[Any]:
+        """A step of as many passes as the longest of any rank, where ranks gather weights in each pass.
+
+        Args:
+            step: of this rank.
+            idle: makes a micro-batch without examples.
+        """
+        if self.trainer.world_size == 1 or not isinstance(self.trainer.strategy, FSDPStrategy):
+            return step
+        most = self.trainer.strategy.reduce(torch.tensor(len(step), device=self.device), reduce_op="max")
+        missing = int(most) - len(step)
+        return Step((*step, *(idle(self.device) for _ in range(missing))))
+
     def trained_state(self) -> dict[str, Tensor]:
         """The state without what is frozen: the weights of a pretrained model need not be kept again."""
+        return self._trained(self.state_dict())
+
+    def _trained(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
 
         def is_frozen(name: str) -> bool:
             # A quantised weight's scales lie under its own name.
             return name in frozen or f"{name.partition('.weight.')[0]}.weight" in frozen
 
-        return {name: value for name, value in self.state_dict().items() if not is_frozen(name)}
+        return {name: value for name, value in state.items() if not is_frozen(name)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is trained, and the history."""
-        checkpoint["state_dict"] = self.trained_state()
+        checkpoint["state_dict"] = self._trained(checkpoint["state_dict"])
         checkpoint["history"] = list(self.history)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -76,14 +113,23 @@ class StepModule(L.LightningModule, ABC):
         Raises:
             RuntimeError: a trained weight is missing, or one is there that this model has not.
         """
-        loaded = super().load_state_dict(state_dict, strict=False, assign=assign)
-        missing = sorted(set(loaded.missing_keys) & self.trained_state().keys())
-        if strict and (missing or loaded.unexpected_keys):
+        if strict:
+            self.check_state(state_dict)
+        return super().load_state_dict(state_dict, strict=False, assign=assign)
+
+    def check_state(self, state_dict: Mapping[str, Any]) -> None:
+        """Refuse a state that is not this model's; what is frozen may be missing.
+
+        Raises:
+            RuntimeError: see above.
+        """
+        missing = sorted(self.trained_state().keys() - state_dict.keys())
+        unknown = sorted(state_dict.keys() - self.state_dict().keys())
+        if missing or unknown:
             raise RuntimeError(
                 f"the state_dict is that of another model: {len(missing)} weights are missing and "
-                f"{len(loaded.unexpected_keys)} unknown, such as {(missing + loaded.unexpected_keys)[0]}."
+                f"{len(unknown)} unknown, such as {(missing + unknown)[0]}."
             )
-        return loaded
 
     def close(self) -> None:
         """Give back what the module holds beside its weights; called when a run is over, however it ended."""
@@ -138,7 +184,7 @@ class StepModule(L.LightningModule, ABC):
         mean = self.accumulate(step, weight, loss_sum, culprits)
         if self.gradient_clip is not None:
             for name, parameters in self.clipped_together().items():
-                norm = torch.nn.utils.clip_grad_norm_(parameters, self.gradient_clip)
+                norm = whole(torch.nn.utils.clip_grad_norm_(parameters, self.gradient_clip))
                 if not torch.isfinite(norm):
                     self._refuse("norm of the gradient", norm, culprits())
                 self.log(f"train/{name}", norm)
@@ -197,6 +243,8 @@ class StepModule(L.LightningModule, ABC):
     def _without_sync(self, skip: bool) -> Any:
         """Hold gradients back from the other ranks until the step's last backward pass."""
         model: Any = self.trainer.model
+        if isinstance(self.trainer.strategy, FSDPStrategy):
+            return gathering(model, last=not skip)
         return model.no_sync() if skip and hasattr(model, "no_sync") else nullcontext()
 
 

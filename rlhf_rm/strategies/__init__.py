@@ -1,0 +1,1 @@
+"""How the work is spread over processes, where Lightning's own strategies need help."""

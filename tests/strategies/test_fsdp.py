@@ -1,0 +1,117 @@
+"""FSDP2 on two processes against one: each runs as many passes as the other, however its pairs fall."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from rlhf_rm.callbacks.checkpoint import checkpoints
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_of(directory, ranks, **changes):
+    """12 steps with 4 pairs each; on two ranks a step is several passes, and not as many on each."""
+    directory.mkdir()
+    return {
+        "directory": str(directory),
+        "source": {"train": 26, "validation": 7, "test": 7},
+        "data": {"batch_size": 4 // ranks, "micro_tokens": 60 if ranks == 2 else 9999},
+        "module": {"optimizer": "SGD", "lr": 0.002, "gradient_clip": None},
+        "devices": ranks,
+        "strategy": "fsdp" if ranks == 2 else "auto",
+        "max_epochs": 2,
+        "val_check_interval": 0.5,
+        "every_n_steps": 5,
+        "weighted": True,
+        "test": True,
+        **changes,
+    }
+
+
+def watched(run):
+    return json.loads((Path(run["directory"]) / "watched.json").read_text())
+
+
+def test_two_ranks_with_a_share_of_the_weights_equal_one_with_all(tiny, tmp_path):
+    clipped = {"module": {"optimizer": "AdamW", "lr": 0.002, "gradient_clip": 0.5}, "val_check_interval": 1.0}
+    names = {"plain": {}, "clipped": clipped}
+    one = {name: run_of(tmp_path / f"{name}_1", 1, **more) for name, more in names.items()}
+    two = {name: run_of(tmp_path / f"{name}_2", 2, **more) for name, more in names.items()}
+    tiny.in_a_process(list(two.values()))
+    tiny.main([dict(run) for run in one.values()])
+    for name in names:
+        tiny.assert_same_run(one[name]["directory"], two[name]["directory"], steps=12)
+        single, double = watched(one[name]), watched(two[name])
+        assert torch.allclose(*(torch.tensor(w["validations"]) for w in (single, double)), atol=1e-5)
+        assert double["test_index"] == single["test_index"] == list(range(7))
+
+
+def test_a_run_goes_on_with_another_number_of_ranks_and_strategy(tiny, tmp_path):
+    adam = {"module": {"optimizer": "AdamW", "lr": 0.002, "gradient_clip": None}}
+    whole = run_of(tmp_path / "whole", 1, **adam)
+    first = run_of(tmp_path / "first", 2, test=False, watch={"sigterm_after": 5}, **adam)
+    tiny.main([dict(whole)])
+    tiny.in_a_process([first])
+    (middle,) = checkpoints(tmp_path / "first")
+    assert middle.name == "step_00000005.ckpt"
+    alone = run_of(tmp_path / "alone", 1, **adam, resume=str(middle))
+    again = run_of(tmp_path / "again", 2, **adam, resume=str(tmp_path / "whole" / "step_00000005.ckpt"))
+    tiny.main([dict(alone)])
+    tiny.in_a_process([again])
+    for run in (alone, again):
+        ours, theirs = (torch.load(Path(r["directory"]) / "weights.pt") for r in (run, whole))
+        for name, value in theirs.items():
+            assert torch.allclose(ours[name], value, atol=1e-5), name
+
+
+def test_metarm_climbs_in_shards(tiny, tmp_path):
+    tiny.write_responses(tmp_path / "responses.jsonl")
+    meta = {"responses": str(tmp_path / "responses.jsonl")}
+    one, two = (
+        run_of(
+            tmp_path / str(ranks),
+            ranks,
+            test=False,
+            max_epochs=1,
+            meta={"data": meta | {"prompts": 4 // ranks}},
+        )
+        for ranks in (1, 2)
+    )
+    tiny.in_a_process([two])
+    tiny.main([dict(one)])
+    tiny.assert_same_run(one["directory"], two["directory"], steps=6)
+
+
+def test_a_sharded_run_is_tested_and_exported_whole(rlhf_rm, small, cache, tmp_path):
+    command = [sys.executable, "train.py", "strategy=fsdp", "trainer.devices=2", "callbacks=best", *small]
+    ended = subprocess.run(
+        [*command, f"hydra.run.dir={tmp_path}/run"],
+        cwd=ROOT,
+        env=os.environ | {"RLHF_RM_CACHE": cache},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert ended.returncode == 0, ended.stderr
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert metrics["ranks"] == 2
+    ended = rlhf_rm("evaluate", f"run={tmp_path}/run", f"hydra.run.dir={tmp_path}/evaluation")
+    assert ended.code == 0, ended.err
+    (told,) = json.loads((tmp_path / "evaluation" / "evaluation.json").read_text())["sets"].values()
+    assert told["accuracy"] == metrics["sets"]["test"]["accuracy"]
+    assert told["mean_margin"] == pytest.approx(metrics["sets"]["test"]["mean_margin"], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "method", [["sft"], ["ppo"], ["ensemble"], ["contrastive", "contrastive=simcse_pairs"]]
+)
+def test_what_cannot_be_sharded_is_refused(method, rlhf_rm, small):
+    ended = rlhf_rm("train", f"method={method[0]}", *method[1:], "strategy=fsdp", "trainer.devices=1", *small)
+    assert ended.code == 2
+    assert "does not run under strategy=fsdp: use strategy=ddp" in ended.err
