@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_rm.errors import UserError
+from rlhf_rm.ranks import rank_name
 
 COMMANDS = {
     "train": "fit a method on a data set, then test and export it",
@@ -155,8 +156,10 @@ def _task(command: str, original_argv: list[str]) -> Callable[[Any], Any]:
                 raise
             directory = Path(str(cfg.paths.run_dir))
             if not _sentence(error) and directory.is_dir():
-                (directory / "error.log").write_text(traceback.format_exc(), encoding="utf-8")
-                print(f"The traceback is in {directory / 'error.log'}.", file=sys.stderr)
+                rank = rank_name().replace(" ", "_")
+                log = directory / (f"error.rank_{rank}.log" if rank else "error.log")
+                log.write_text(traceback.format_exc(), encoding="utf-8")
+                print(f"The traceback is in {log}.", file=sys.stderr)
             try:
                 _stop_on(error)
             except SystemExit as stop:
@@ -204,8 +207,8 @@ def _stop_on(error: BaseException) -> None:
 
 
 def _stop(message: str, code: int = 2) -> None:
-    rank = os.environ.get("LOCAL_RANK", "0")
-    print(f"Error{f' on rank {rank}' if rank != '0' else ''}: {message}", file=sys.stderr)
+    rank = rank_name()
+    print(f"Error{f' on rank {rank}' if rank else ''}: {message}", file=sys.stderr)
     raise SystemExit(code)
 
 

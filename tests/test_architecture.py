@@ -42,7 +42,7 @@ MAY_IMPORT = {
     },
     "cli": {"commands"},
 }
-EVERYONE_MAY_IMPORT = {"errors", "files", "html", "plots"}
+EVERYONE_MAY_IMPORT = {"errors", "files", "html", "plots", "ranks"}
 OUTSIDE = {
     "functional": {"lightning", "transformers"},
     "data": {"peft"},

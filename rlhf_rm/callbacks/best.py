@@ -70,7 +70,7 @@ class BestCheckpoint(L.Callback):
         """Put the best weights back."""
         if self.step in (0, trainer.global_step) or not self.path.is_file():
             return
-        weights = torch.load(self.path, map_location="cpu", weights_only=True)["state_dict"]
+        weights = torch.load(self.path, map_location="cpu", mmap=True, weights_only=True)["state_dict"]
         trained: Any = pl_module
         if isinstance(trainer.strategy, FSDPStrategy):
             trainer.strategy.load_whole(trained, weights)

@@ -26,7 +26,6 @@ from rlhf_rm.cli import RANK_CONFIG, register_resolvers
 from rlhf_rm.commands.build import Run, build_run
 from rlhf_rm.commands.export import export_run
 from rlhf_rm.commands.quiet import quiet
-from rlhf_rm.commands.ranks import is_first_rank
 from rlhf_rm.commands.responses import row, write_rows
 from rlhf_rm.commands.summary import print_summary
 from rlhf_rm.errors import UserError
@@ -36,6 +35,8 @@ from rlhf_rm.methods.meta import MetaRewardModule
 from rlhf_rm.methods.policy import PolicyModule
 from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.methods.step import StepModule
+from rlhf_rm.models.qlora import QLoRA
+from rlhf_rm.ranks import is_first_rank
 from rlhf_rm.strategies.fsdp import FSDPStrategy
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ def run(cfg: DictConfig) -> float | None:
     check_numbers(cfg)
     check_metric(cfg)
     check_groups(cfg)
+    check_strategy(cfg)
     checkpoint = find_checkpoint(run_dir, cfg.resume)
     if checkpoint is not None:
         check_readable(checkpoint)
@@ -137,6 +139,28 @@ def check_groups(cfg: DictConfig) -> None:
     if cfg.get("denoise") is not None and "recipe" not in cfg.method.datamodule:
         raise UserError(
             "denoise=… changes the labels of preferences, which this method does not read: leave it out."
+        )
+
+
+def check_strategy(cfg: DictConfig) -> None:
+    """Refuse what cannot lie in shards on several ranks, before anything is made.
+
+    Raises:
+        UserError: see above.
+    """
+    strategy = cfg.trainer.get("strategy")
+    if not OmegaConf.is_dict(strategy) or not issubclass(get_class(strategy._target_), FSDPStrategy):
+        return
+    method = _method(cfg)
+    if not method.shards:
+        raise UserError(
+            f"{method.__name__} does not run under strategy=fsdp: use strategy=ddp, and for large models "
+            "adapter=lora or adapter=qlora."
+        )
+    if issubclass(get_class(cfg.adapter._target_), QLoRA):
+        raise UserError(
+            "adapter=qlora keeps weights in 4 bits, which strategy=fsdp cannot shard: use strategy=ddp, or "
+            "adapter=lora."
         )
 
 

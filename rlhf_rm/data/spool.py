@@ -5,12 +5,15 @@ import pickle
 import tempfile
 from abc import abstractmethod
 from array import array
-from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import accumulate, chain
 from typing import Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rlhf_rm.errors import UserError
 
 T = TypeVar("T")
 
@@ -33,6 +36,10 @@ class LazySequence(Sequence[T]):
             raise IndexError(f"item {index} of {len(self)}")
         return self._item(index % len(self))
 
+    def __iter__(self) -> Iterator[T]:
+        # The way of the base class ends at any IndexError, also at one that is a mistake.
+        return (self._item(index) for index in range(len(self)))
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Sequence):
             return NotImplemented
@@ -50,12 +57,15 @@ class Spool(LazySequence[T]):
 
     The file has no name, and goes with the object; it lies where the variable TMPDIR says. Processes
     that were forked may read at the same time.
+
+    Raises:
+        UserError: the file cannot be made, or there is no room for it.
     """
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(buffering=1 << 20)  # noqa: SIM115  (closed with the object)
+        with _saying_where():
+            self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  (closed with the object)
         self._ends = array("Q", [0])
-        self._flushed = True
 
     def __len__(self) -> int:
         return len(self._ends) - 1
@@ -63,18 +73,29 @@ class Spool(LazySequence[T]):
     def append(self, item: T) -> None:
         """Add an item that can be pickled."""
         content = pickle.dumps(item, pickle.HIGHEST_PROTOCOL)
-        self._file.write(content)
-        self._ends.append(self._ends[-1] + len(content))
-        self._flushed = False
+        begin = self._ends[-1]
+        with _saying_where():
+            written = os.pwrite(self._file.fileno(), content, begin)
+            if written < len(content):  # what is left of the disk; the rest says what is wrong
+                os.pwrite(self._file.fileno(), content[written:], begin + written)
+        self._ends.append(begin + len(content))
 
     def _item(self, index: int) -> T:
-        if not self._flushed:
-            self._file.flush()
-            self._flushed = True
         begin, end = self._ends[index], self._ends[index + 1]
         # Nobody else has this file, so what is unpickled is what was pickled above.
         item: T = pickle.loads(os.pread(self._file.fileno(), end - begin, begin))
         return item
+
+
+@contextmanager
+def _saying_where() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"the rows that are read do not fit into {tempfile.gettempdir()} ({error.strerror}): name a "
+            "directory with more room in the environment, TMPDIR=DIR."
+        ) from error
 
 
 def spooled(items: Iterable[T]) -> Spool[T]:
@@ -120,6 +141,9 @@ class Chain(LazySequence[T]):
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
+
+    def __iter__(self) -> Iterator[T]:
+        return chain.from_iterable(self._parts)
 
     def _item(self, index: int) -> T:
         part = int(np.searchsorted(self._ends, index, side="right"))

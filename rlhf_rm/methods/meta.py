@@ -127,6 +127,9 @@ class MetaRewardModule(RewardModule):
                 "use bf16-mixed."
             )
         super().on_fit_start()
+
+    def on_train_start(self) -> None:
+        """Measure the held-out responses, where a resumed run has its weights back under any strategy."""
         self.shifted_before = self.shifted_rewards()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from rlhf_rm.data.batch import Step
 from rlhf_rm.errors import UserError
-from rlhf_rm.strategies.fsdp import FSDPStrategy, gathering, whole
+from rlhf_rm.strategies.fsdp import FSDPStrategy, whole
 
 TEXTS_SHOWN = 4  # responses that are kept to be read, each time some are drawn
 OptimizerFactory = Callable[..., Optimizer]
@@ -55,20 +55,9 @@ class StepModule(L.LightningModule, ABC):
         self.history: list[dict[str, Any]] = []
 
     def configure_model(self) -> None:
-        """Shard the model under FSDP, for a method that can be.
-
-        Raises:
-            UserError: this method cannot.
-        """
-        strategy = self.trainer.strategy
-        if not isinstance(strategy, FSDPStrategy):
-            return
-        if not self.shards:
-            raise UserError(
-                f"{type(self).__name__} does not run under strategy=fsdp: use strategy=ddp, and for large "
-                "models adapter=lora or adapter=qlora."
-            )
-        strategy.shard(self.model)
+        """Shard the model under FSDP."""
+        if isinstance(self.trainer.strategy, FSDPStrategy):
+            self.trainer.strategy.shard(self.model)
 
     def evened(self, step: Step[Any], idle: Callable[[torch.device], Any]) -> Step[Any]:
         """A step of as many passes as the longest of any rank, where ranks gather weights in each pass.
@@ -243,8 +232,6 @@ class StepModule(L.LightningModule, ABC):
     def _without_sync(self, skip: bool) -> Any:
         """Hold gradients back from the other ranks until the step's last backward pass."""
         model: Any = self.trainer.model
-        if isinstance(self.trainer.strategy, FSDPStrategy):
-            return gathering(model, last=not skip)
         return model.no_sync() if skip and hasattr(model, "no_sync") else nullcontext()
 
 

@@ -59,17 +59,19 @@ class _Linear(torch.autograd.Function):
         ctx: Any, x_TI: Tensor, w_OI: Tensor, a_RI: Tensor, b_OR: Tensor, scale: float, bias_O: Tensor | None
     ) -> Tensor:
         whole_OI = torch.addmm(w_OI, b_OR, a_RI, alpha=scale)
-        ctx.save_for_backward(x_TI, whole_OI, a_RI, b_OR)
+        # Not the sum, which would be a copy of every weight until the backward pass.
+        ctx.save_for_backward(x_TI, w_OI, a_RI, b_OR)
         ctx.scale = scale
         return F.linear(x_TI, whole_OI, bias_O)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, whole_OI, a_RI, b_OR = ctx.saved_tensors
+        x, w_OI, a_RI, b_OR = ctx.saved_tensors
         x_TI, grad_TO = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
-        grad_x = (grad_TO @ whole_OI).view_as(x) if ctx.needs_input_grad[0] else None
-        grad_a = ((grad_TO @ b_OR).t() @ x_TI).mul_(ctx.scale)
+        grad_TR = (grad_TO @ b_OR).mul_(ctx.scale)
+        grad_x = (grad_TO @ w_OI).addmm_(grad_TR, a_RI).view_as(x) if ctx.needs_input_grad[0] else None
+        grad_a = grad_TR.t() @ x_TI
         # Products with few rows are faster than products with few columns.
         grad_b = ((x_TI @ a_RI.t()).t() @ grad_TO).mul_(ctx.scale).t()
         return grad_x, None, grad_a, grad_b, None, None

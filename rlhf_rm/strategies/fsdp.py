@@ -1,7 +1,6 @@
 """FSDP2: every rank holds a share of each weight, of its gradient and of what the optimiser knows of it."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 
+from rlhf_rm.errors import UserError
 from rlhf_rm.models.adapter import layers_of
 
 
@@ -62,9 +62,17 @@ class FSDPStrategy(ModelParallelStrategy):
 
         Raises:
             RuntimeError: the state is that of another model.
+            UserError: it is no state to go on from.
         """
         path = Path(self.broadcast(checkpoint_path))
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=weights_only)
+        checkpoint: dict[str, Any] = torch.load(
+            path, map_location="cpu", mmap=True, weights_only=weights_only
+        )
+        if "optimizer_states" not in checkpoint:
+            raise UserError(
+                f"{path} holds weights alone, from which no training goes on: resume with a step_*.ckpt, or "
+                "start from an export with model.path."
+            )
         module: Any = self.lightning_module
         module.check_state(checkpoint["state_dict"])
         self.load_whole(module, checkpoint["state_dict"])
@@ -98,15 +106,6 @@ def by_name(
         known |= zip(saved["params"], own, strict=True)
         groups.append({**saved, "params": own})
     return {"state": {known[number]: kept for number, kept in state["state"].items()}, "param_groups": groups}
-
-
-@contextmanager
-def gathering(model: nn.Module, *, last: bool) -> Iterator[None]:
-    """Keep gradients on each rank but in the last pass of a step, which adds them up over all."""
-    sharded = [module for module in model.modules() if isinstance(module, FSDPModule)]
-    for module in sharded:
-        module.set_requires_gradient_sync(last, recurse=False)
-    yield
 
 
 def whole(value: Tensor) -> Tensor:

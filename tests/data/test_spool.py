@@ -1,5 +1,6 @@
 import os
 import pickle
+import tempfile
 import tracemalloc
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from rlhf_rm.data.jsonl import JsonlSource
 from rlhf_rm.data.spool import Chain, Spool, View, spooled
+from rlhf_rm.errors import UserError
 
 
 def test_a_spool_is_a_list_that_may_grow_between_reads():
@@ -33,15 +35,31 @@ def test_views_and_chains_are_sequences_that_change_items_as_they_are_taken():
 
 def test_another_process_reads_what_it_inherits_or_is_sent():
     spool = spooled(str(i) * 1000 for i in range(100))
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writer, b"1" if list(spool) == [str(i) * 1000 for i in range(100)] else b"0")
+        finally:
+            os._exit(0)
+    os.close(writer)
+    assert list(spool) == [str(i) * 1000 for i in range(100)]
+    os.waitpid(child, 0)
+    assert os.read(reader, 1) == b"1"
+    os.close(reader)
     sent = pickle.loads(pickle.dumps(View(spool, np.array([3, 1]))))
     assert sent == ["3" * 1000, "1" * 1000]
-    reader, writer = os.pipe()
-    if os.fork() == 0:
-        os.write(writer, b"1" if list(spool) == [str(i) * 1000 for i in range(100)] else b"0")
-        os._exit(0)
-    assert list(spool) == [str(i) * 1000 for i in range(100)]
-    os.wait()
-    assert os.read(reader, 1) == b"1"
+
+
+def test_a_mistake_in_an_item_does_not_end_the_sequence():
+    with pytest.raises(IndexError):
+        list(View(spooled(range(3)), change=lambda at, item: [][item]))
+
+
+def test_where_there_is_no_room_it_says_which_variable_names_another_place(monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(UserError, match=r"missing \(No such file.*TMPDIR=DIR"):
+        Spool()
 
 
 def test_a_source_does_not_hold_its_text(tmp_path):

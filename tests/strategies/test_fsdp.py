@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from rlhf_rm.callbacks.checkpoint import checkpoints
 
@@ -87,10 +88,9 @@ def test_metarm_climbs_in_shards(tiny, tmp_path):
     tiny.assert_same_run(one["directory"], two["directory"], steps=6)
 
 
-def test_a_sharded_run_is_tested_and_exported_whole(rlhf_rm, small, cache, tmp_path):
-    command = [sys.executable, "train.py", "strategy=fsdp", "trainer.devices=2", "callbacks=best", *small]
+def train(cache, run, *overrides):
     ended = subprocess.run(
-        [*command, f"hydra.run.dir={tmp_path}/run"],
+        [sys.executable, "train.py", f"hydra.run.dir={run}", *overrides],
         cwd=ROOT,
         env=os.environ | {"RLHF_RM_CACHE": cache},
         capture_output=True,
@@ -99,6 +99,16 @@ def test_a_sharded_run_is_tested_and_exported_whole(rlhf_rm, small, cache, tmp_p
         timeout=300,
     )
     assert ended.returncode == 0, ended.stderr
+    return ended.stdout + ended.stderr
+
+
+def test_a_sharded_run_is_tested_and_exported_whole_with_its_best_weights(rlhf_rm, small, cache, tmp_path):
+    said = train(cache, tmp_path / "run", "strategy=fsdp", "trainer.devices=2", "callbacks=best", *small)
+    assert "at step 2: its weights are tested and exported" in said  # of 4
+    kept = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)["state_dict"]
+    exported = load_file(tmp_path / "run/export/model.safetensors")
+    assert {f"model.network.{name}" for name in exported} <= kept.keys()
+    assert all(torch.equal(value, kept[f"model.network.{name}"]) for name, value in exported.items())
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert metrics["ranks"] == 2
     ended = rlhf_rm("evaluate", f"run={tmp_path}/run", f"hydra.run.dir={tmp_path}/evaluation")
@@ -108,10 +118,32 @@ def test_a_sharded_run_is_tested_and_exported_whole(rlhf_rm, small, cache, tmp_p
     assert told["mean_margin"] == pytest.approx(metrics["sets"]["test"]["mean_margin"], abs=1e-4)
 
 
-@pytest.mark.parametrize(
-    "method", [["sft"], ["ppo"], ["ensemble"], ["contrastive", "contrastive=simcse_pairs"]]
-)
-def test_what_cannot_be_sharded_is_refused(method, rlhf_rm, small):
-    ended = rlhf_rm("train", f"method={method[0]}", *method[1:], "strategy=fsdp", "trainer.devices=1", *small)
+def test_adapters_in_shards_go_on_from_what_alone_is_trained(small, cache, tmp_path):
+    lora = ["adapter=lora", *small]
+    train(cache, tmp_path / "run", "strategy=fsdp", "trainer.devices=2", *lora)
+    kept = torch.load(checkpoints(tmp_path / "run/checkpoints")[-1], weights_only=True)["state_dict"]
+    assert kept and all(".lora_" in name or ".score." in name for name in kept)
+    more = ["trainer.max_epochs=-1", "trainer.max_steps=6", "resume=auto"]
+    train(cache, tmp_path / "run", "strategy=fsdp", "trainer.devices=2", *lora, *more)
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["steps"] == 6
+
+
+REFUSED = {
+    "sft": ["method=sft"],
+    "ppo": ["method=ppo"],
+    "ensemble": ["method=ensemble"],
+    "contrastive": ["method=contrastive", "contrastive=simcse_pairs"],
+    "meta_contrastive": ["method=meta_contrastive", "contrastive=simcse_pairs"],
+    "qlora": ["adapter=qlora"],
+}
+
+
+@pytest.mark.parametrize("overrides", REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_sharded_is_refused_before_anything_is_made(
+    overrides, rlhf_rm, small, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("RLHF_RM_CACHE", str(tmp_path / "cache"))
+    ended = rlhf_rm("train", *overrides, "strategy=fsdp", *small)
     assert ended.code == 2
-    assert "does not run under strategy=fsdp: use strategy=ddp" in ended.err
+    assert "use strategy=ddp" in ended.err
+    assert not (tmp_path / "cache").exists()
