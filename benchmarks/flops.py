@@ -33,6 +33,20 @@ def useful_flops(config: Any, trees: Sequence[Tree]) -> float:
     return 6.0 * weights * tokens + 12.0 * layers * heads * size * sum(map(seen_pairs, trees))
 
 
+def work_a_pair(config: Any, trees: Sequence[Tree], *, training: bool) -> dict[str, float]:
+    """Distinct tokens, and operations that are needed at least, of one of these trees.
+
+    Args:
+        config, trees: see :func:`useful_flops`.
+        training: forward and backward, which is three times a forward pass alone.
+    """
+    passes = 1 if training else 1 / 3
+    return {
+        "distinct_tokens_a_pair": sum(tree.size("shared") for tree in trees) / len(trees),
+        "useful_flops_a_pair": passes * useful_flops(config, trees) / len(trees),
+    }
+
+
 def seen_pairs(tree: Tree) -> int:
     """Pairs of a query and a key that it sees: a prefix by itself, and each branch by prefix and itself."""
     pairs = tree.shared * (tree.shared + 1) // 2

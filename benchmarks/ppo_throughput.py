@@ -18,25 +18,32 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import torch
+from flops import matrix_peak, useful_flops
 from hydra.utils import instantiate
 from measure import Recorder, machine
 from omegaconf import DictConfig
 from sides import PLAIN_TRL, Job
+from transformers import AutoConfig
 from turns import bars, say_how_busy, take_turns
 
 from rlhf_rm.commands.build import build_run, build_tokenizer
+from rlhf_rm.data.packing import Tree
 from rlhf_rm.data.prompts import PromptDataModule
 from rlhf_rm.data.sampling import StepSampler
 from rlhf_rm.data.template import render
 from rlhf_rm.models.spec import ModelSpec
-from rlhf_rm.models.tokenizer import save_tokenizer
+from rlhf_rm.models.tokenizer import load_tokenizer, save_tokenizer
 
 WHAT = {
     "ours": "this project: PPO, actor and critic, packed by prompt",
     "trl": "TRL's RLOOTrainer: no critic, padded",
     "plain": "PPO as a plain loop: every response whole, padded",
 }
+# Forward passes over every token of an iteration that there are at least: the policy speaks, the reward model
+# and the reference read; a critic reads too; and what is trained takes three.
+PASSES = {"ours": 10, "trl": 6, "plain": 10}
 LEARNING_RATE = 1e-5
 KL_WEIGHT = 0.05
 
@@ -71,6 +78,17 @@ def prepare(job: Job, size: Size) -> list[str]:
     order = StepSampler(datamodule.sizes(prompts), batch_size=size.prompts, seed=cfg.seed)
     taken = [prompts[i] for step in islice(order, job.steps) for i in step]
     return render(tokenizer, taken, add_generation_prompt=True)
+
+
+def flops_an_iteration(start: Path, texts: list[str], size: Size, response_tokens: float, side: str) -> float:
+    """Operations that an iteration needs at least, each prompt's tokens computed once."""
+    tokenizer = load_tokenizer(start / "policy")
+    trees = []
+    for prompt in map(len, tokenizer(texts).input_ids):
+        branch = np.zeros(prompt + round(response_tokens), np.int32)
+        trees.append(Tree((branch,) * size.k, prompt, (prompt,) * size.k))
+    config = AutoConfig.from_pretrained(start / "policy")
+    return PASSES[side] / 3 * useful_flops(config, trees) * size.prompts / len(texts)
 
 
 def config(job: Job, size: Size) -> DictConfig:
@@ -261,9 +279,15 @@ def main() -> int:
             steps=args.iterations,
             warmup=args.warmup,
         )
-        (Path(directory) / "prompts.json").write_text(json.dumps(prepare(job, size)))
+        texts = prepare(job, size)
+        (Path(directory) / "prompts.json").write_text(json.dumps(texts))
         (Path(directory) / "size.json").write_text(json.dumps(asdict(size)))
         runs = take_turns(__file__, job.save(), args.sides, args.rounds)
+        peak = matrix_peak("cpu", torch.float32)
+        sides = {side: summary(rounds, size) for side, rounds in runs.items()}
+        for side, figures in sides.items():
+            needed = flops_an_iteration(Path(directory), texts, size, figures["tokens_a_response"], side)
+            figures["share_of_matrix_peak"] = figures["prompts_per_second"] / size.prompts * needed / peak
     report = {
         "benchmark": "ppo_throughput",
         "machine": about,
@@ -273,7 +297,8 @@ def main() -> int:
             "iterations": args.iterations,
             "rounds": args.rounds,
         },
-        "sides": {side: summary(rounds, size) for side, rounds in runs.items()},
+        "matrix_peak_flops": peak,
+        "sides": sides,
     }
     args.json.write_text(json.dumps(report, indent=1) + "\n")
     bars(
@@ -306,6 +331,7 @@ def print_report(report: dict[str, Any], k: int) -> None:
         print(
             f"  {WHAT[side]:<54}{figures['prompts_per_second']:7.2f} prompts/s"
             f"{figures['prompts_per_second'] * k * figures['tokens_a_response']:8,.0f} response tokens/s"
+            f"{figures['share_of_matrix_peak']:7.1%} of the matrix peak"
             f"{figures['memory_above_mb']:7.0f} MB{figures['tokens_a_response']:7.1f} tokens a response"
             + ("" if side == "ours" else f"   ratio {ours / figures['prompts_per_second']:.2f}")
         )

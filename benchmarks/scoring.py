@@ -15,8 +15,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
+from flops import matrix_peak, work_a_pair
 from measure import Recorder, machine
-from sides import SIDES, Job
+from sides import SIDES, Job, training_order
 from turns import bars, say_how_busy, take_turns
 
 from rlhf_rm.data.batch import PairBatch, Step
@@ -41,7 +43,19 @@ def score(job: Job) -> dict[str, Any]:
             recorder.end_step(0.0)
 
     pair_rewards(run.model.eval(), timed())
-    return recorder.result(pairs_per_step=cfg.loader.eval_batch_size, warmup=job.warmup)
+    batch, split = cfg.loader.eval_batch_size, run.datamodule.split("train")
+    scored = split.trees[: job.steps * batch]
+    work = work_a_pair(run.model.network.config, scored, training=False)
+    return work | recorder.result(pairs_per_step=batch, warmup=job.warmup)
+
+
+def train(job: Job) -> dict[str, Any]:
+    """Train on such pairs, and measure."""
+    cfg = job.config()
+    run = job.build(cfg)
+    assert isinstance(run.model, RewardModel)
+    work = work_a_pair(run.model.network.config, list(training_order(job, cfg, run)), training=True)
+    return work | SIDES["ours"](job)
 
 
 def main() -> int:
@@ -49,7 +63,7 @@ def main() -> int:
     args = arguments()
     if args.side:
         job = Job.load(args.job)
-        Path(args.json).write_text(json.dumps(score(job) if args.side == "scoring" else SIDES["ours"](job)))
+        Path(args.json).write_text(json.dumps(score(job) if args.side == "scoring" else train(job)))
         return 0
     about = machine()
     with tempfile.TemporaryDirectory() as directory:
@@ -67,6 +81,7 @@ def main() -> int:
             device=args.device,
         )
         runs = take_turns(__file__, job.save(), ["training", "scoring"], args.rounds)
+    peak = matrix_peak(args.device, torch.float32)
     sides = {
         side: {
             "pairs_per_second": statistics.median(run["pairs_per_second"] for run in rounds),
@@ -75,9 +90,14 @@ def main() -> int:
         }
         for side, rounds in runs.items()
     }
+    for side, figures in sides.items():
+        speed, work = figures["pairs_per_second"], runs[side][0]
+        figures["useful_tokens_per_second"] = speed * work["distinct_tokens_a_pair"]
+        figures["share_of_matrix_peak"] = speed * work["useful_flops_a_pair"] / peak
     ratio = sides["scoring"]["pairs_per_second"] / sides["training"]["pairs_per_second"]
     settings = {"data": args.data.name, "model": args.model, "overrides": args.overrides, "steps": args.steps}
     report = {"benchmark": "scoring", "machine": about, "settings": settings, "sides": sides, "ratio": ratio}
+    report["matrix_peak_flops"] = peak
     args.json.write_text(json.dumps(report, indent=1) + "\n")
     speeds = {side: figures["pairs_per_second"] for side, figures in sides.items()}
     bars(speeds, f"pairs a second, {args.model}", args.json.with_suffix(".png"))
@@ -85,6 +105,8 @@ def main() -> int:
     for side, figures in sides.items():
         print(
             f"  {side:<9}{figures['pairs_per_second']:8.2f} pairs/s"
+            f"{figures['useful_tokens_per_second']:9,.0f} useful tokens/s"
+            f"{figures['share_of_matrix_peak']:8.1%} of the matrix peak"
             f"{figures['memory_above_mb']:8.0f} MB peak memory above that before the first step"
         )
     print(f"ratio pairs/s: {ratio:.2f}")
