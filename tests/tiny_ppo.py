@@ -86,7 +86,9 @@ def make_scorer(tokenizer, *others, pool="mean", caution=1.0, model=None):
     loaded = [
         LoadedReward((model or make_model(made)).eval(), made, 200, "tiny") for made in (tokenizer, *others)
     ]
-    return ResponseScorer(loaded, pool=pool, caution=caution, row_tokens=128, micro_tokens=512)
+    return ResponseScorer(
+        loaded, pool=pool, caution=caution, row_tokens=128, micro_tokens=512, row_multiple=1
+    )
 
 
 def make_module(

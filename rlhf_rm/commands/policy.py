@@ -102,6 +102,7 @@ def scorer(
     caution: float,
     row_tokens: int,
     micro_tokens: int,
+    row_multiple: int,
     trust_remote_code: bool,
 ) -> ResponseScorer:
     """The reward models of a run; see :class:`ResponseScorer`."""
@@ -110,7 +111,12 @@ def scorer(
         for name in reward_names(reward)
     ]
     return ResponseScorer(
-        loaded, pool=pool, caution=caution, row_tokens=row_tokens, micro_tokens=micro_tokens
+        loaded,
+        pool=pool,
+        caution=caution,
+        row_tokens=row_tokens,
+        micro_tokens=micro_tokens,
+        row_multiple=row_multiple,
     )
 
 

@@ -74,11 +74,11 @@ class Spool(LazySequence[T]):
         """Add an item that can be pickled."""
         content = pickle.dumps(item, pickle.HIGHEST_PROTOCOL)
         begin = self._ends[-1]
+        done = 0
         with _saying_where():
-            written = os.pwrite(self._file.fileno(), content, begin)
-            if written < len(content):  # what is left of the disk; the rest says what is wrong
-                os.pwrite(self._file.fileno(), content[written:], begin + written)
-        self._ends.append(begin + len(content))
+            while done < len(content):  # a disk takes what it has room for, and refuses the rest
+                done += os.pwrite(self._file.fileno(), content[done:], begin + done)
+        self._ends.append(begin + done)
 
     def _item(self, index: int) -> T:
         begin, end = self._ends[index], self._ends[index + 1]

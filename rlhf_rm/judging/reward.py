@@ -19,7 +19,7 @@ class RewardJudge:
         attention: how to attend.
         tie: rewards that are at most this far apart are a tie too.
         template, device, trust_remote_code: see :func:`~rlhf_rm.models.load.load_reward_model`.
-        layout, row_tokens, micro_tokens: see :class:`~rlhf_rm.data.packing.Packing`.
+        layout, row_tokens, micro_tokens, row_multiple: see :class:`~rlhf_rm.data.packing.Packing`.
         too_long: see :class:`~rlhf_rm.data.encode.DialogueEncoder`.
     """
 
@@ -35,6 +35,7 @@ class RewardJudge:
         layout: str,
         row_tokens: int,
         micro_tokens: int,
+        row_multiple: int,
         too_long: str,
     ) -> None:
         loaded = load_reward_model(
@@ -44,7 +45,11 @@ class RewardJudge:
         self.encoder = DialogueEncoder(loaded.tokenizer, max_length=loaded.max_length, too_long=too_long)
         pad_id = loaded.tokenizer.pad_token_id
         self.packing = Packing(
-            loaded.model.backbone.choose_layout(layout), row_tokens, micro_tokens, pad_id, row_multiple=1
+            loaded.model.backbone.choose_layout(layout),
+            row_tokens,
+            micro_tokens,
+            pad_id,
+            row_multiple=row_multiple,
         )
 
     def verdicts(

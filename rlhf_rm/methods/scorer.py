@@ -26,7 +26,7 @@ class ResponseScorer(nn.Module):
         models: the reward models.
         pool: what several rewards become: see :func:`~rlhf_rm.functional.ppo.pool_rewards`.
         caution: of ``pool=cautious``.
-        row_tokens, micro_tokens: see :class:`~rlhf_rm.data.packing.Packing`.
+        row_tokens, micro_tokens, row_multiple: see :class:`~rlhf_rm.data.packing.Packing`.
 
     Raises:
         UserError: no model, an unknown pool, or a negative caution.
@@ -40,6 +40,7 @@ class ResponseScorer(nn.Module):
         caution: float,
         row_tokens: int,
         micro_tokens: int,
+        row_multiple: int,
     ) -> None:
         super().__init__()
         if not models:
@@ -64,7 +65,7 @@ class ResponseScorer(nn.Module):
                     row_tokens,
                     micro_tokens,
                     loaded.tokenizer.pad_token_id,
-                    row_multiple=1,
+                    row_multiple=row_multiple,
                 ),
             )
             for loaded in models

@@ -11,8 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from rlhf_rm.callbacks.checkpoint import checkpoints
+from rlhf_rm.data.preference import PreferenceDataModule
+from rlhf_rm.data.sampling import StepSampler
 
 ROOT = Path(__file__).resolve().parents[2]
+
+SMALL = {"row_tokens": 85, "micro_tokens": 85}  # most pairs of two fill a pass each, and some share one
 
 
 def run_of(directory, ranks, **changes):
@@ -21,7 +25,7 @@ def run_of(directory, ranks, **changes):
     return {
         "directory": str(directory),
         "source": {"train": 26, "validation": 7, "test": 7},
-        "data": {"batch_size": 4 // ranks, "micro_tokens": 60 if ranks == 2 else 9999},
+        "data": {"batch_size": 4 // ranks, **(SMALL if ranks == 2 else {"micro_tokens": 9999})},
         "module": {"optimizer": "SGD", "lr": 0.002, "gradient_clip": None},
         "devices": ranks,
         "strategy": "fsdp" if ranks == 2 else "auto",
@@ -36,6 +40,20 @@ def run_of(directory, ranks, **changes):
 
 def watched(run):
     return json.loads((Path(run["directory"]) / "watched.json").read_text())
+
+
+def test_ranks_have_steps_of_different_numbers_of_passes(tiny):
+    """What the tests below rely on."""
+    data = tiny.LOADING | SMALL | {"batch_size": 2}
+    split = PreferenceDataModule(tiny.Source(train=26), tiny.make_tokenizer(), **data).split("train")
+    passes = [
+        [
+            len(split.step(pairs))
+            for pairs in StepSampler(split.sizes, batch_size=2, seed=data["seed"], rank=r, world_size=2)
+        ]
+        for r in (0, 1)
+    ]
+    assert passes[0] != passes[1]
 
 
 def test_two_ranks_with_a_share_of_the_weights_equal_one_with_all(tiny, tmp_path):

@@ -1,0 +1,102 @@
+"""What of a training's configuration is refused before anything is read or made."""
+
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+
+from rlhf_rm.errors import UserError
+from rlhf_rm.methods.step import StepModule
+from rlhf_rm.models.qlora import QLoRA
+from rlhf_rm.strategies.fsdp import FSDPStrategy
+
+
+def check_config(cfg: DictConfig) -> None:
+    """Refuse a configuration of `train` that cannot be meant.
+
+    Raises:
+        UserError: see the functions below.
+    """
+    check_numbers(cfg)
+    check_metric(cfg)
+    check_groups(cfg)
+    check_strategy(cfg)
+
+
+def check_numbers(cfg: DictConfig) -> None:
+    """Refuse what Lightning would only notice after the data is read and the base model made.
+
+    Raises:
+        UserError: a number of epochs or steps that is none, or a learning rate.
+    """
+    rate = cfg.optimizer.get("lr")
+    if rate is not None and not (isinstance(rate, int | float) and rate > 0):
+        raise UserError(f"optimizer.lr={rate} must be a number above 0, such as 5e-6.")
+    for key in ("max_epochs", "max_steps"):
+        value = cfg.trainer.get(key)
+        if value is not None and not (isinstance(value, int) and value >= -1):
+            raise UserError(f"trainer.{key}={value} must be a whole number, or -1 for no limit.")
+
+
+def check_metric(cfg: DictConfig) -> None:
+    """Refuse a metric that a sweep would look for in vain, before anything is trained.
+
+    Raises:
+        UserError: the method measures no such thing.
+    """
+    names = [f"{split}/{name}" for split in ("val", "test") for name in _method(cfg).measures]
+    if cfg.optimized_metric is not None and cfg.optimized_metric not in names:
+        raise UserError(
+            f"optimized_metric={cfg.optimized_metric} is no metric of this method: use one of "
+            f"{', '.join(names)}."
+        )
+
+
+def check_groups(cfg: DictConfig) -> None:
+    """Refuse what the method would not read, and a method without what it reads.
+
+    Raises:
+        UserError: see above.
+    """
+    contrasts = "contrastive" in cfg.method.module
+    if contrasts and cfg.get("contrastive") is None:
+        raise UserError(
+            "method=contrastive needs to know how: add contrastive=simcse_pairs, simcse_difference, "
+            "swav_pairs or swav_difference."
+        )
+    if not contrasts and cfg.get("contrastive") is not None:
+        raise UserError(
+            "contrastive=… is a loss that this method does not read: add method=contrastive, or "
+            "method=meta_contrastive."
+        )
+    if cfg.meta.responses is not None and "ascent" not in cfg.method.module:
+        raise UserError("meta.responses is not read by this method: add method=meta, or leave it out.")
+    if cfg.get("denoise") is not None and "recipe" not in cfg.method.datamodule:
+        raise UserError(
+            "denoise=… changes the labels of preferences, which this method does not read: leave it out."
+        )
+
+
+def check_strategy(cfg: DictConfig) -> None:
+    """Refuse what cannot lie in shards on several ranks, before anything is made.
+
+    Raises:
+        UserError: see above.
+    """
+    strategy = cfg.trainer.get("strategy")
+    if not OmegaConf.is_dict(strategy) or not issubclass(get_class(strategy._target_), FSDPStrategy):
+        return
+    method = _method(cfg)
+    if not method.shards:
+        raise UserError(
+            f"{method.__name__} does not run under strategy=fsdp: use strategy=ddp, and for large models "
+            "adapter=lora or adapter=qlora."
+        )
+    if issubclass(get_class(cfg.adapter._target_), QLoRA):
+        raise UserError(
+            "adapter=qlora keeps weights in 4 bits, which strategy=fsdp cannot shard: use strategy=ddp, or "
+            "adapter=lora."
+        )
+
+
+def _method(cfg: DictConfig) -> type[StepModule]:
+    method: type[StepModule] = get_class(cfg.method.module._target_)
+    return method
