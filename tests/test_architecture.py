@@ -1,6 +1,7 @@
 """The arrows between the packages: who may import whom."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -113,3 +114,11 @@ def test_a_wrong_import_is_found(tmp_path, monkeypatch):
     assert wrong_imports(tmp_path / "errors.py")
     path.write_text("from rlhf_rm.errors import UserError\nimport lightning\n")
     assert wrong_imports(path) == []
+
+
+def test_a_wheel_has_every_package():
+    told = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = [
+        ".".join(init.parent.relative_to(PACKAGE.parent).parts) for init in PACKAGE.rglob("__init__.py")
+    ]
+    assert sorted(told) == sorted([*found, "rlhf_rm.conf"])
