@@ -118,7 +118,5 @@ def test_a_wrong_import_is_found(tmp_path, monkeypatch):
 
 def test_a_wheel_has_every_package():
     told = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    found = [
-        ".".join(init.parent.relative_to(PACKAGE.parent).parts) for init in PACKAGE.rglob("__init__.py")
-    ]
+    found = [".".join(init.parent.relative_to(PACKAGE.parent).parts) for init in PACKAGE.rglob("__init__.py")]
     assert sorted(told) == sorted([*found, "rlhf_rm.conf"])

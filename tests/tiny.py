@@ -35,6 +35,7 @@ from rlhf_rm.models.attention.sdpa import SDPAAttention
 from rlhf_rm.models.reward import RewardModel
 from rlhf_rm.models.tokenizer import train_byte_bpe
 from rlhf_rm.strategies.fsdp import FSDPStrategy
+from rlhf_rm.strategies.sharded_checkpoint import FromShards, is_sharded
 
 WORDS = ["red", "green", "blue", "one", "two", "three", "yes", "no", "maybe"]
 
@@ -277,6 +278,8 @@ def fit(
         weight = datamodule.split("train").labels.weight
         weight[:] = [0.25 + number % 3 for number in range(len(weight))]
     made = make_trainer(directory, [watch, *also], every_n_steps=every_n_steps, **trainer)
+    if resume and is_sharded(Path(resume)) and not isinstance(made.strategy, FSDPStrategy):
+        made.strategy.checkpoint_io = FromShards()
     made.fit(module, datamodule=datamodule, ckpt_path=resume, weights_only=False)
     return made, module, watch
 

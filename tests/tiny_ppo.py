@@ -24,6 +24,7 @@ from rlhf_rm.models.generate import Sampling
 from rlhf_rm.models.language import LanguageModel
 from rlhf_rm.models.load import LoadedReward
 from rlhf_rm.models.transformers_engine import TransformersEngine
+from rlhf_rm.strategies.fsdp import FSDPStrategy
 
 LOADING = {
     "layout": "shared",
@@ -156,9 +157,12 @@ def main(options):
     watch = Watch(**options.pop("watch", {}))
     trainer, module, _ = fit(**options, watch=watch)
     trainer.test(module, datamodule=trainer.datamodule, verbose=False)
+    weights = module.trained_state()
+    if isinstance(trainer.strategy, FSDPStrategy):
+        weights = {name: one for name, one in trainer.strategy.whole(module).items() if name in weights}
     if trainer.is_global_zero:
         directory = Path(options["directory"])
-        torch.save(module.trained_state(), directory / "weights.pt")
+        torch.save(weights, directory / "weights.pt")
         results = json.loads(json.dumps(module.results()))
         for one in results["history"]:
             del one["rollouts_per_second"]

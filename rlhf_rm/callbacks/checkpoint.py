@@ -2,6 +2,7 @@
 
 import logging
 import pickle
+import shutil
 import signal
 import threading
 from collections.abc import Sequence
@@ -15,20 +16,23 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import read_json, sha256, sync, write_json
+from rlhf_rm.strategies.sharded_checkpoint import is_sharded, read_rest, written_names
 
 log = logging.getLogger(__name__)
 PATTERN = "step_*.ckpt"
 MANIFEST = "manifest.json"  # beside the checkpoints: what each of them must be to be whole
+Entry = dict[str, Any]  # bytes and sha256 of a file; of a directory those of each file in it
 
 
 class StepCheckpoint(Checkpoint):
     """Saves the whole training state every so many steps, at the end, and on SIGTERM.
 
     A new checkpoint is whole, and on the disk, before it takes its name and the oldest is deleted, so there
-    is always one to go on from. ``manifest.json`` beside them holds the size and the SHA-256 of each.
+    is always one to go on from. ``manifest.json`` beside them holds the size and the SHA-256 of each. Where
+    weights lie in shards, a checkpoint is a directory to which every rank writes.
 
     Args:
-        directory: where ``step_00000123.ckpt`` go.
+        directory: where ``step_00000123.ckpt`` go, on a disk that all ranks see.
         every_n_steps: steps between two.
         keep: how many of the newest stay.
     """
@@ -72,19 +76,35 @@ class StepCheckpoint(Checkpoint):
         path = self.directory / f"step_{trainer.global_step:08d}.ckpt"
         part = path.with_suffix(".part")
         try:
-            trainer.save_checkpoint(part)
             if trainer.is_global_zero:
-                settle(part, path)
+                remove(part)  # of a run that was killed while it wrote
+            trainer.save_checkpoint(part)
+            entry = self._entry(part, trainer)
+            if trainer.is_global_zero:
+                settle(part, path, entry)
         except BaseException as error:
-            part.unlink(missing_ok=True)  # a disk that is full gets its space back
+            remove(part)  # a disk that is full gets its space back
             if isinstance(error, OSError) and error.errno is not None:
                 # Lightning writes by way of a temporary file, whose name would tell nobody anything.
                 raise OSError(error.errno, error.strerror, str(path)) from error
             raise
         if trainer.is_global_zero:
             for old in checkpoints(self.directory)[: -self.keep]:
-                old.unlink()
+                remove(old)
         trainer.strategy.barrier()
+
+    def _entry(self, part: Path, trainer: L.Trainer) -> Entry:
+        """What the manifest says of a checkpoint; each rank reads its share of the files."""
+        if not is_sharded(part):
+            return described([part])[part.name] if trainer.is_global_zero else {}
+        files = sorted(part.iterdir())
+        everyone: list[Entry] = [{}] * trainer.world_size
+        own = described(files[trainer.global_rank :: trainer.world_size])
+        if trainer.world_size > 1:
+            torch.distributed.all_gather_object(everyone, own)
+        else:
+            everyone = [own]
+        return {name: one for some in everyone for name, one in sorted(some.items())}
 
     def _ask_to_stop(self, *signal_and_frame: Any) -> None:
         self._asked_to_stop = True
@@ -102,20 +122,38 @@ def checkpoints(directory: Path) -> list[Path]:
     return sorted(directory.glob(PATTERN))
 
 
-def settle(part: Path, path: Path) -> None:
-    """Let a written file take its place, once it is on the disk and the manifest knows what it must be."""
+def described(files: Sequence[Path]) -> dict[str, Any]:
+    """Size and SHA-256 of files by their names, once they are on the disk."""
+    for file in files:
+        sync(file)
+    return {file.name: {"bytes": file.stat().st_size, "sha256": sha256(file)} for file in files}
+
+
+def remove(path: Path) -> None:
+    """Delete a checkpoint, or what there is of one."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def settle(part: Path, path: Path, entry: Entry) -> None:
+    """Let a written checkpoint take its place, once the manifest knows what it must be."""
     sync(part)
     known = written(path.parent)
     # Of a file that is written again the old content stays right until the new one is there.
-    entry = {"bytes": part.stat().st_size, "sha256": sha256(part)}
     kept = {one.name for one in checkpoints(path.parent)} & known.keys()
     entries = {name: known[name] for name in sorted(kept)}
     write_json(path.parent / MANIFEST, entries | {path.name: [*known.get(path.name, [])[-1:], entry]})
+    old = path.with_suffix(".old")
+    if path.is_dir():
+        path.replace(old)  # of a step that is done again: a directory does not take another's place
     part.replace(path)
     sync(path.parent)
+    remove(old)
 
 
-def written(directory: Path) -> dict[str, list[dict[str, Any]]]:
+def written(directory: Path) -> dict[str, list[Entry]]:
     """What a directory's manifest says of each checkpoint; nothing if there is none.
 
     Raises:
@@ -135,6 +173,21 @@ def damage(path: Path) -> str | None:
     known = written(path.parent).get(path.name)
     if known is None:
         return None
+    known = [one for one in known if ("sha256" in one) == path.is_file()]
+    if not known:
+        return "it was written by another strategy"
+    if path.is_file():
+        return _difference(path, known)
+    for name in known[-1]:
+        if not (path / name).is_file():
+            return f"its {name} is missing"
+        why = _difference(path / name, [one[name] for one in known if name in one])
+        if why is not None:
+            return f"of its {name}: {why}"
+    return None
+
+
+def _difference(path: Path, known: Sequence[Entry]) -> str | None:
     size = path.stat().st_size
     if size not in [one["bytes"] for one in known]:
         return f"it has {size:,} bytes, and {known[-1]['bytes']:,} were written"
@@ -168,7 +221,11 @@ def check_readable(path: Path) -> None:
         UserError: it is damaged, or holds code.
     """
     try:
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if is_sharded(path):
+            read_rest(path)
+            written_names(path)
+        else:
+            torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} is no checkpoint of this program, or holds code: it is not opened."

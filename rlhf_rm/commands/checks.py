@@ -4,7 +4,9 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm.errors import UserError
+from rlhf_rm.methods.policy import PolicyModule
 from rlhf_rm.methods.step import StepModule
+from rlhf_rm.models.adapter import NoAdapter
 from rlhf_rm.models.qlora import QLoRA
 from rlhf_rm.strategies.fsdp import FSDPStrategy
 
@@ -90,7 +92,13 @@ def check_strategy(cfg: DictConfig) -> None:
             f"{method.__name__} does not run under strategy=fsdp: use strategy=ddp, and for large models "
             "adapter=lora or adapter=qlora."
         )
-    if issubclass(get_class(cfg.adapter._target_), QLoRA):
+    adapter = get_class(cfg.adapter._target_)
+    if issubclass(method, PolicyModule) and not issubclass(adapter, NoAdapter):
+        raise UserError(
+            "a policy with adapters is its own reference, which strategy=fsdp cannot shard: use "
+            "strategy=ddp, or adapter=none."
+        )
+    if issubclass(adapter, QLoRA):
         raise UserError(
             "adapter=qlora keeps weights in 4 bits, which strategy=fsdp cannot shard: use strategy=ddp, or "
             "adapter=lora."

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.progress import Progress
 
 from rlhf_rm.callbacks.figures import preference_figures
 from rlhf_rm.commands.quiet import quiet
+from rlhf_rm.commands.stored import stored_config
 from rlhf_rm.commands.summary import describe
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.rows import ALL
@@ -78,10 +79,9 @@ def data_config(cfg: DictConfig, run: str) -> Any:
     """The data that was asked for, or the run's own."""
     if cfg.get("data") is not None:
         return cfg.data
-    config = Path(run) / "config.yaml"
-    if not config.is_file():
+    if not (Path(run) / "config.yaml").is_file():
         raise UserError(f"{run} does not say what data it was trained on: name some with data=…")
-    return OmegaConf.load(config).data
+    return stored_config(run, "data", trusted=cfg.trust_run)
 
 
 def default_set(cfg: DictConfig, source: PreferenceSource) -> str:

@@ -12,6 +12,7 @@ from rlhf_rm.callbacks.best import FILE as BEST
 from rlhf_rm.callbacks.checkpoint import checkpoints, newest_whole
 from rlhf_rm.commands.build import Run, build_run
 from rlhf_rm.commands.quiet import quiet
+from rlhf_rm.commands.stored import stored_config
 from rlhf_rm.data.trained_on import save_trained_on
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import read_json
@@ -19,6 +20,7 @@ from rlhf_rm.models.actor_critic import ActorCritic
 from rlhf_rm.models.export import export
 from rlhf_rm.models.full_ensemble import FullEnsemble
 from rlhf_rm.models.reward import MEMBER
+from rlhf_rm.strategies.sharded_checkpoint import is_sharded, read_whole
 
 
 def run(cfg: DictConfig) -> None:
@@ -41,12 +43,11 @@ def run(cfg: DictConfig) -> None:
     else:
         written = checkpoints(run_dir / "checkpoints")
         found = [best] if best.is_file() else [newest_whole(written, warn=True)] if written else []
-    if not found or not found[0].is_file():
+    if not found or not found[0].exists():
         raise UserError(
             f"{found[0] if found else run_dir / 'checkpoints'} holds no checkpoint: nothing to export."
         )
-    config = OmegaConf.load(run_dir / "config.yaml")
-    assert isinstance(config, DictConfig)
+    config = stored_config(cfg.run, trusted=cfg.trust_run)
     parts = build_run(config)
     load_weights(parts, found[0])
     metrics = run_dir / "metrics.json"
@@ -58,7 +59,10 @@ def run(cfg: DictConfig) -> None:
 def load_weights(parts: Run, checkpoint: Path) -> None:
     """Put a checkpoint's weights into a run's module."""
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+        if is_sharded(checkpoint):
+            state = read_whole(checkpoint, weights_only=True)["state_dict"]
+        else:
+            state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
         parts.module.load_state_dict(state)
     except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise UserError(f"{checkpoint} is damaged or belongs to another model: {str(error)[:200]}") from error

@@ -28,6 +28,7 @@ from rlhf_rm.commands.checks import check_config
 from rlhf_rm.commands.export import export_run
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.commands.responses import row, write_rows
+from rlhf_rm.commands.stored import storable
 from rlhf_rm.commands.summary import print_summary
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import write_json, write_text
@@ -38,6 +39,7 @@ from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.methods.step import StepModule
 from rlhf_rm.ranks import is_first_rank
 from rlhf_rm.strategies.fsdp import FSDPStrategy
+from rlhf_rm.strategies.sharded_checkpoint import FromShards, is_sharded
 
 log = logging.getLogger(__name__)
 # What Lightning and vLLM set for ranks; a sweep's next job must not see it.
@@ -69,7 +71,7 @@ def run(cfg: DictConfig) -> float | None:
         )
         if trainer.is_global_zero:
             _say_where(run_dir, checkpoint)
-        with closing_loggers(trainer, OmegaConf.to_container(cfg, resolve=True)):
+        with closing_loggers(trainer, OmegaConf.to_container(storable(cfg))):
             parts = build_run(cfg)
             with closing(parts.module):
                 fit(trainer, parts, checkpoint)
@@ -87,6 +89,8 @@ def run(cfg: DictConfig) -> float | None:
 
 def fit(trainer: L.Trainer, parts: Run, checkpoint: Path | None) -> None:
     """Fit from the start or from a checkpoint."""
+    if checkpoint is not None and is_sharded(checkpoint) and not isinstance(trainer.strategy, FSDPStrategy):
+        trainer.strategy.checkpoint_io = FromShards()
     try:
         # Tensors and plain values are all that a checkpoint may hold: whose it is, nobody knows.
         trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=checkpoint, weights_only=True)
@@ -132,11 +136,11 @@ def find_checkpoint(run_dir: Path, resume: str | None) -> Path | None:
     if resume == "auto":
         return newest_whole(found, warn=is_first_rank()) if found else None
     path = Path(resume)
-    if path.is_dir():
+    if path.is_dir() and not is_sharded(path):
         inside = checkpoints(path / "checkpoints") or checkpoints(path)
         if inside:
             return newest_whole(inside, warn=is_first_rank())
-    elif path.is_file():
+    elif path.exists():
         why = damage(path)
         if why is not None:
             raise UserError(f"{path} is damaged: {why}; resume with an older one.")
@@ -148,7 +152,7 @@ def save_config(cfg: DictConfig, run_dir: Path) -> Path:
     """The resolved configuration in the run directory; ranks that Lightning starts read it."""
     path = run_dir / "config.yaml"
     if is_first_rank():
-        write_text(path, OmegaConf.to_yaml(cfg, resolve=True))
+        write_text(path, OmegaConf.to_yaml(storable(cfg)))
     return path
 
 

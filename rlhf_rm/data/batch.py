@@ -161,6 +161,12 @@ class TextBatch(TensorRecord):
     rows: Rows
     label_RT: Tensor
 
+    @classmethod
+    def idle(cls, device: torch.device) -> Self:
+        """No dialogues, over rows that can be passed through a model."""
+        rows = idle_rows(device)
+        return cls(rows, torch.full_like(rows.input_ids_RT, -100))
+
     @property
     def examples(self) -> int:
         """Number of dialogues."""

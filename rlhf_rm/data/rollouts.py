@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rlhf_rm.data.batch import Rows, TensorRecord
+from rlhf_rm.data.batch import Rows, TensorRecord, idle_rows
 from rlhf_rm.data.packing import Packing, Tokens, Tree, shared_prefix
 from rlhf_rm.functional.ppo import Moments, own_tokens
 
@@ -33,6 +33,12 @@ class TokenBatch(TensorRecord):
     label_L: Tensor
     response_L: Tensor
     offset_L: Tensor
+
+    @classmethod
+    def idle(cls, device: torch.device) -> Self:
+        """No tokens, over rows that can be passed through a model."""
+        none = torch.empty(0, dtype=torch.long, device=device)
+        return cls(idle_rows(device), none, none, none, none)
 
     def of(self, value_NT: Tensor) -> Tensor:
         """The values of these tokens, (L,), from those of all."""

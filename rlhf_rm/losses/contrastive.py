@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -22,7 +23,12 @@ class ContrastiveLoss(nn.Module, ABC):
 
     Raises:
         UserError: ``items`` is neither.
+
+    Attributes:
+        passes: methods beside ``forward`` that read its weights.
     """
+
+    passes: ClassVar[tuple[str, ...]] = ("measures",)
 
     def __init__(self, items: str) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rlhf_rm.data.batch import PairBatch, Step
 from rlhf_rm.data.contrastive import ContrastiveDataModule
@@ -38,8 +38,6 @@ class ContrastiveRewardModule(RewardModule):
         UserError: a model whose head reads more than one state, an ensemble, or a negative weight.
     """
 
-    shards = False
-
     def __init__(
         self,
         model: RewardModel,
@@ -63,8 +61,13 @@ class ContrastiveRewardModule(RewardModule):
         self.contrastive_weight, self.dropout = contrastive_weight, dropout
         self.states_before: tuple[Tensor, Tensor] | None = None
 
+    def sharded(self) -> list[nn.Module]:
+        """As in the base class, and the prototypes if there are any."""
+        return [*super().sharded(), *([self.contrastive] if list(self.contrastive.parameters()) else [])]
+
     def training_step(self, step: Step[PairBatch], batch_idx: int) -> None:
         """One optimiser step over both views of its pairs."""
+        step = self.evened(step, PairBatch.idle)
         self.contrastive.before_step()
         difference: list[Tensor] = []
         level: list[Tensor] = []
@@ -74,8 +77,8 @@ class ContrastiveRewardModule(RewardModule):
             total = torch.zeros((), device=self.device)
             states: list[Tensor] = []
             for pairs in whole:
-                state_ND = self.model.states(pairs.rows)
-                reward_N = self.model.head(state_ND).mean(-1)
+                state_ND, score_NM = self.model.read(pairs.rows)
+                reward_N = score_NM.mean(-1)
                 chosen_B, rejected_B = reward_N[pairs.chosen_B], reward_N[pairs.rejected_B]
                 loss_B = self.pair_losses(chosen_B, rejected_B, pairs)
                 total = total + (loss_B * self.pair_weights(pairs)).sum()

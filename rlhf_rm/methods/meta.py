@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import DeepSpeedStrategy
-from torch import Tensor
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
+from torch import Tensor, nn
 
 from rlhf_rm.data.batch import Step
 from rlhf_rm.data.meta import MetaDataModule, MetaStep
@@ -84,8 +84,10 @@ class MetaRewardModule(RewardModule):
     def objective(self, responses: Step[ResponseBatch]) -> Tensor:
         """J, the mean over the prompts of all ranks; its gradient is added to the weights'."""
         prompts = torch.tensor(float(sum(batch.examples for batch in responses)), device=self.device)
-        of_model = {id(parameter) for parameter in self.model.parameters()}
-        others = [p for p in self.parameters() if p.requires_grad and id(p) not in of_model]
+        others: list[nn.Parameter] = []
+        if isinstance(self.trainer.strategy, DDPStrategy):
+            of_model = {id(parameter) for parameter in self.model.parameters()}
+            others = [p for p in self.parameters() if p.requires_grad and id(p) not in of_model]
 
         def objective_sum(batch: ResponseBatch) -> Tensor:
             reward_N = self.model(batch.rows)

@@ -4,15 +4,17 @@ Shape legend: N responses, T tokens of the longest.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers import PreTrainedModel
 
+from rlhf_rm.data.batch import Step
 from rlhf_rm.data.packing import Packing
 from rlhf_rm.data.prompts import Prompt, PromptStep
-from rlhf_rm.data.rollouts import Rollouts
+from rlhf_rm.data.rollouts import Rollouts, TokenBatch
 from rlhf_rm.errors import UserError
 from rlhf_rm.functional.ppo import (
     Moments,
@@ -55,6 +57,7 @@ class PolicyModule(StepModule):
     """
 
     measures = ("reward", "gold", "length", "finished")
+    shards = True
 
     def __init__(
         self,
@@ -86,6 +89,10 @@ class PolicyModule(StepModule):
         self.tested: dict[str, Moments] = {}
         self.spoken: dict[str, list[tuple[Prompt, Response]]] = {}
 
+    def sharded(self) -> list[nn.Module]:
+        """Actor, critic and reference; what scores the responses is whole on every rank."""
+        return self.model.parts
+
     def close(self) -> None:
         """Close the engine."""
         self.engine.close()
@@ -104,9 +111,14 @@ class PolicyModule(StepModule):
         prompts = self._datamodule.prompts("train")
         # From the generator that StepSeed seeds, so that an interrupted run draws the same.
         seed = int(torch.randint(2**62, ()))
-        answers = self._answer(self.model.actor, [prompts[i] for i in step.prompts], self.k, seed)
-        rollouts, entropy_NT = look_back(
-            self.model, self.packing, answers, temperature=self.sampling.temperature
+        actor = self.whole_network(self.model.actor)
+        answers = self._answer(actor, [prompts[i] for i in step.prompts], self.k, seed)
+        rollouts = answers.rollouts()
+        entropy_NT = look_back(
+            self.model,
+            rollouts,
+            self.token_batches(rollouts),
+            temperature=self.sampling.temperature,
         )
         rewards = self._moments(answers.reward_N)
         if rewards.deviation == 0 and rewards.number > 1:
@@ -157,10 +169,15 @@ class PolicyModule(StepModule):
                 "high, or too small a ppo.shaping.kl_weight."
             )
 
-    def _answer(self, policy: LanguageModel, prompts: list[Any], k: int, seed: int) -> Answers:
+    def token_batches(self, rollouts: Rollouts, groups: Sequence[int] | None = None) -> Step[TokenBatch]:
+        """Forward passes over the responses to some prompts, or to all, as many on each rank as it takes."""
+        batches = rollouts.batches(self.packing, groups)
+        return self.evened(Step(tuple(batch.to(self.device) for batch in batches)), TokenBatch.idle)
+
+    def _answer(self, network: PreTrainedModel, prompts: list[Any], k: int, seed: int) -> Answers:
         datamodule = self._datamodule
         generator = Generator(
-            policy.network,
+            network,
             datamodule.tokenizer,
             self.sampling,
             self.engine,
@@ -197,10 +214,11 @@ class PolicyModule(StepModule):
     def _evaluate(self, split: str, step: PromptStep, policies: Mapping[str, LanguageModel]) -> None:
         prompts = self._datamodule.prompts(split)
         for suffix, policy in policies.items():
+            network = self.whole_network(policy)
             if not step.prompts:
                 continue
             # The same draws whenever it is measured, for the reference too.
-            answers = self._answer(policy, [prompts[i] for i in step.prompts], 1, seed=step.prompts[0])
+            answers = self._answer(network, [prompts[i] for i in step.prompts], 1, seed=step.prompts[0])
             said = zip(answers.prompts, answers.responses, strict=True)
             self.spoken.setdefault(f"samples{suffix}", []).extend(said)
             for name, value_N in answers.measures().items():

@@ -66,9 +66,9 @@ class PPOModule(PolicyModule):
             self.begin(step)
         assert self.rollouts is not None
         rollouts = self.rollouts
-        batches = [batch.to(self.device) for batch in rollouts.batches(self.packing, step.part)]
+        batches = self.token_batches(rollouts, step.part)
         tokens = torch.tensor(float(sum(len(batch.label_L) for batch in batches)), device=self.device)
-        texts = list(step.texts)
+        texts = self.evened(step.texts, TextBatch.idle)
         labels = sum(int((text.label_RT >= 0).sum()) for text in texts)
         parts: dict[str, list[Tensor]] = {}
 
@@ -77,7 +77,8 @@ class PPOModule(PolicyModule):
                 return self.model.actor(part).sum() * (self.objective.text_weight * tokens / max(labels, 1))
             return self._loss(part, rollouts, parts)
 
-        self.step(Step((*batches, *texts)), tokens, loss_sum, list)
+        # DDP waits in the last pass for a gradient of everything, and dialogues give the critic none.
+        self.step(Step((*texts, *batches)), tokens, loss_sum, list)
         self._log_step(parts, tokens)
         self.work = (len(step.part), sum(batch.rows.tokens for batch in batches))
 

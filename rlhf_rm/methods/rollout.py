@@ -4,14 +4,13 @@ Shape legend: N responses, T tokens of the longest, L tokens of all.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from rlhf_rm.data.packing import Packing
 from rlhf_rm.data.prompts import Prompt
 from rlhf_rm.data.rollouts import Rollouts, TokenBatch
 from rlhf_rm.data.types import Message
@@ -62,6 +61,11 @@ class Answers:
         """Whether each response ended by itself."""
         return torch.tensor([one.finished for one in self.responses])
 
+    def rollouts(self) -> Rollouts:
+        """The same as what a policy learns from; nothing is known of their tokens yet."""
+        tokens = [(one.prompt_ids, one.ids) for one in self.responses]
+        return Rollouts.of([ids for ids, _ in tokens], [ids for _, ids in tokens], self.group, self.reward_N)
+
     def measures(self) -> dict[str, Tensor]:
         """What each response is like, (N,) each."""
         found = {
@@ -101,33 +105,25 @@ def answer(
 
 @torch.no_grad()
 def look_back(
-    model: ActorCritic, packing: Packing, answers: Answers, *, temperature: float
-) -> tuple[Rollouts, Tensor]:
-    """What actor, reference and critic say of responses, and the entropies of the actor, (N, T).
+    model: ActorCritic, rollouts: Rollouts, batches: Iterable[TokenBatch], *, temperature: float
+) -> Tensor:
+    """Fill in what actor, reference and critic say of responses; the actor's entropies, (N, T).
 
     Args:
         model: as it was when it spoke.
-        packing: of the actor's tokens.
-        answers: what was said.
-        temperature: at which it was said.
+        rollouts: of which nothing is known yet.
+        batches: forward passes over them.
+        temperature: at which they were drawn.
     """
-    device = next(model.parameters()).device
-    rollouts = Rollouts.of(
-        [one.prompt_ids for one in answers.responses],
-        [one.ids for one in answers.responses],
-        answers.group,
-        answers.reward_N,
-    )
     entropy_NT = torch.zeros_like(rollouts.old_NT)
-    for cpu in rollouts.batches(packing):
-        batch: TokenBatch = cpu.to(device)
+    for batch in batches:
         spoken = model.policy(batch, temperature=temperature)
-        where = cpu.response_L, cpu.offset_L
+        where = batch.response_L.cpu(), batch.offset_L.cpu()
         rollouts.old_NT[where] = spoken.log_prob_L.cpu()
         entropy_NT[where] = spoken.entropy_L.cpu()
         rollouts.reference_NT[where] = model.reference_log_probs(batch, temperature=temperature).cpu()
         rollouts.value_NT[where] = model.values(batch).cpu()
-    return rollouts, entropy_NT
+    return entropy_NT
 
 
 def value_tokens(

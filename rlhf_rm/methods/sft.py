@@ -27,6 +27,7 @@ class SFTModule(StepModule):
     """
 
     measures = ("loss",)
+    shards = True
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class SFTModule(StepModule):
 
     def training_step(self, step: Step[TextBatch], batch_idx: int) -> None:
         """One optimiser step over all micro-batches of ``step``."""
+        step = self.evened(step, TextBatch.idle)
         tokens = torch.stack([(text.label_RT >= 0).sum() for text in step]).sum().float()
         self.step(step, tokens, lambda text: self.model(text).sum(), list)
 
@@ -50,13 +52,16 @@ class SFTModule(StepModule):
 
     def on_validation_epoch_end(self) -> None:
         """Let the model answer some prompts, to be read in the history."""
-        if self.sampling is None or not self.trainer.is_global_zero:
+        if self.sampling is None:
+            return
+        network = self.whole_network(self.model)
+        if not self.trainer.is_global_zero:
             return
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         prompts = datamodule.prompts("validation", TEXTS_SHOWN)
         longest = datamodule.encoder.max_length
         generator = Generator(
-            self.model.network,
+            network,
             datamodule.tokenizer,
             # However short the dialogues are, half of their room is left to the prompt.
             replace(self.sampling, max_new_tokens=min(self.sampling.max_new_tokens, longest // 2)),
@@ -80,7 +85,7 @@ class SFTModule(StepModule):
         return {"sets": {"test": {"loss": loss, "perplexity": math.exp(loss)}}}
 
     def _evaluate(self, name: str, step: Step[TextBatch]) -> None:
-        losses: list[Tensor] = [self.model(text) for text in step]
+        losses: list[Tensor] = [self.model(text) for text in self.evened(step, TextBatch.idle)]
         # A step of a rank for which no dialogue was left is empty.
         loss_L = torch.cat([torch.empty(0, device=self.device), *losses])
         mean = loss_L.sum() / max(1, len(loss_L))

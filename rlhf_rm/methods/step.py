@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _IncompatibleKeys
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from transformers import PreTrainedModel
 
 from rlhf_rm.data.batch import Step
 from rlhf_rm.errors import UserError
+from rlhf_rm.models.language import LanguageModel
 from rlhf_rm.strategies.fsdp import FSDPStrategy, whole
 
 TEXTS_SHOWN = 4  # responses that are kept to be read, each time some are drawn
@@ -55,9 +57,20 @@ class StepModule(L.LightningModule, ABC):
         self.history: list[dict[str, Any]] = []
 
     def configure_model(self) -> None:
-        """Shard the model under FSDP."""
+        """Shard the models under FSDP."""
         if isinstance(self.trainer.strategy, FSDPStrategy):
-            self.trainer.strategy.shard(self.model)
+            for model in self.sharded():
+                self.trainer.strategy.shard(model)
+
+    def sharded(self) -> list[nn.Module]:
+        """The models that lie in shards under FSDP; each is run by ``forward`` and its ``passes``."""
+        return [self.model]
+
+    def whole_network(self, model: LanguageModel) -> PreTrainedModel:
+        """A network to draw responses from; where it lies in shards, a copy, for which all ranks must ask."""
+        if isinstance(self.trainer.strategy, FSDPStrategy):
+            return self.trainer.strategy.whole_network(model)
+        return model.network
 
     def evened(self, step: Step[Any], idle: Callable[[torch.device], Any]) -> Step[Any]:
         """A step of as many passes as the longest of any rank, where ranks gather weights in each pass.

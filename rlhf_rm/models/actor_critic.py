@@ -49,6 +49,11 @@ class ActorCritic(nn.Module):
             self._reference.requires_grad_(False)
 
     @property
+    def parts(self) -> list[nn.Module]:
+        """The models that it is made of."""
+        return [part for part in (self.actor, self.critic, self._reference) if part is not None]
+
+    @property
     def backbone(self) -> Any:
         """The actor's, by which the layout is chosen."""
         return self.actor.backbone
@@ -61,8 +66,7 @@ class ActorCritic(nn.Module):
 
     def values(self, batch: TokenBatch) -> Tensor:
         """What the critic expects before each response token, (L,), float32."""
-        hidden = self.critic.backbone.hidden(batch.rows).flatten(0, 1)[batch.predictor_L]
-        return self.critic.head(hidden).squeeze(1)
+        return self.critic.values(batch.rows, batch.predictor_L)
 
     @torch.no_grad()
     def reference_log_probs(self, batch: TokenBatch, *, temperature: float) -> Tensor:

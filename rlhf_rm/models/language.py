@@ -3,7 +3,7 @@
 Shape legend: R rows, T tokens of a row, L labelled tokens, D hidden size, V vocabulary.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,7 +37,12 @@ class LanguageModel(nn.Module):
     Args:
         network: an ``AutoModelForCausalLM``.
         attention: how attention over packed rows is computed.
+
+    Attributes:
+        passes: methods beside ``forward`` that run the network.
     """
+
+    passes: ClassVar[tuple[str, ...]] = ("token_log_probs",)
 
     def __init__(self, network: PreTrainedModel, attention: Attention) -> None:
         super().__init__()

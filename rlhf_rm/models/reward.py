@@ -3,7 +3,7 @@
 Shape legend: R rows, T tokens of a row, N responses, M members, D hidden size.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,12 @@ class RewardModel(nn.Module):
 
     Raises:
         UserError: the network has more than one label, and they are no members of an ensemble.
+
+    Attributes:
+        passes: methods beside ``forward`` that run the network; none of them calls another.
     """
+
+    passes: ClassVar[tuple[str, ...]] = ("states", "read", "values")
 
     def __init__(self, network: PreTrainedModel, attention: Attention) -> None:
         super().__init__()
@@ -56,7 +61,7 @@ class RewardModel(nn.Module):
     def scores(self, rows: Rows) -> Tensor:
         """Reward of each response by each member, (N, M), float32."""
         if self.has_states:
-            return self.head(self.states(rows))
+            return self.head(self._states(rows))
         logits_NM: Tensor = self.network(**self.backbone.inputs(rows)).logits
         return logits_NM.float()
 
@@ -67,6 +72,23 @@ class RewardModel(nn.Module):
 
     def states(self, rows: Rows) -> Tensor:
         """What the head reads of each response, (N, D): its last token's state, in encoders its first."""
+        return self._states(rows)
+
+    def read(self, rows: Rows) -> tuple[Tensor, Tensor]:
+        """States of the responses, (N, D), and their scores, (N, M), by one pass."""
+        state_ND = self._states(rows)
+        return state_ND, self.head(state_ND)
+
+    def values(self, rows: Rows, token_L: Tensor) -> Tensor:
+        """What the head says of tokens, (L,), float32, as if each were the last.
+
+        Args:
+            rows: packed responses.
+            token_L: flat index of each token.
+        """
+        return self.head(self.backbone.hidden(rows).flatten(0, 1)[token_L]).squeeze(1)
+
+    def _states(self, rows: Rows) -> Tensor:
         token_N = rows.last_N if self.backbone.is_decoder else rows.first_N
         return self.backbone.hidden(rows).flatten(0, 1)[token_N]
 

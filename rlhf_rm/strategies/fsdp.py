@@ -1,5 +1,6 @@
 """FSDP2: every rank holds a share of each weight, of its gradient and of what the optimiser knows of it."""
 
+import copy
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -11,19 +12,31 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
+    get_optimizer_state_dict,
     set_model_state_dict,
     set_optimizer_state_dict,
 )
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
+from transformers import PreTrainedModel
 
 from rlhf_rm.errors import UserError
 from rlhf_rm.models.adapter import layers_of
+from rlhf_rm.strategies.sharded_checkpoint import (
+    REST,
+    WEIGHTS,
+    is_sharded,
+    optimizer_tensors,
+    read_rest,
+    read_shards,
+    write_shards,
+    written_names,
+)
 
 
 class FSDPStrategy(ModelParallelStrategy):
-    """Shards a model block by block over all ranks; checkpoints are whole, in one file, as in other runs.
+    """Shards a model block by block over all ranks; checkpoints are directories to which each rank writes.
 
     Gathering a block's weights is something that all ranks do together. So all must run as many passes in
     each step: see :meth:`~rlhf_rm.methods.step.StepModule.evened`.
@@ -35,9 +48,10 @@ class FSDPStrategy(ModelParallelStrategy):
     def __init__(self, timeout_seconds: float) -> None:
         super().__init__(
             tensor_parallel_size=1,
-            save_distributed_checkpoint=False,
+            save_distributed_checkpoint=True,
             timeout=timedelta(seconds=timeout_seconds),
         )
+        self._empty: dict[nn.Module, PreTrainedModel] = {}  # what each sharded network was, less its weights
 
     def setup_environment(self) -> None:
         """As in the base class, with all ranks sharing the data."""
@@ -45,26 +59,87 @@ class FSDPStrategy(ModelParallelStrategy):
         super().setup_environment()
 
     def shard(self, model: nn.Module) -> None:
-        """Shard a model with a ``network``: each of its blocks by itself, and what is left together."""
+        """Shard a model: each block of its ``network`` by itself, and what is left together.
+
+        Its weights are gathered for ``forward``, and for the methods that it names in ``passes``.
+        """
         if isinstance(model, FSDPModule):
             return
-        network: Any = model.network
         mesh = self.device_mesh["data_parallel"]
-        for layer in layers_of(network):
-            fully_shard(layer, mesh=mesh)
+        network = getattr(model, "network", None)
+        if network is not None:
+            self._empty[network] = without_weights(network)
+            for layer in layers_of(network):
+                fully_shard(layer, mesh=mesh)
         fully_shard(model, mesh=mesh)
+        for name in getattr(model, "passes", ()):
+            register_fsdp_forward_method(model, name)
+
+    def whole_network(self, model: nn.Module) -> PreTrainedModel:
+        """A sharded model's network as it is now, whole on every rank. All ranks must ask.
+
+        Generating in shards would gather every block for every token, in step with all ranks.
+        """
+        network: Any = model.network
+        options = StateDictOptions(full_state_dict=True)
+        weights: dict[str, Any] = get_model_state_dict(network, options=options)
+        made = without_weights(self._empty[network])
+        made.load_state_dict(weights, assign=True)
+        return made
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any | None = None
+    ) -> None:
+        """Let each rank write what it holds; weights alone are gathered, and are a file of the first rank.
+
+        The base class would write pickled code beside the tensors.
+        """
+        path = Path(self.broadcast(filepath))
+        weights = checkpoint.pop("state_dict")
+        if "optimizer_states" not in checkpoint:
+            gathered = self.whole(self.lightning_module)  # type: ignore[arg-type]
+            if self.is_global_zero:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                torch.save(checkpoint | {"state_dict": {name: gathered[name] for name in weights}}, path)
+            return
+        tied = tied_names(self.lightning_module)  # type: ignore[arg-type]
+        tensors = {WEIGHTS + name: value for name, value in weights.items() if name not in tied}
+        states = checkpoint.pop("optimizer_states")
+        for number, state in enumerate(states):
+            tensors |= optimizer_tensors(number, state["state"])
+        write_shards(path, tensors)
+        if self.is_global_zero:
+            groups = [state["param_groups"] for state in states]
+            torch.save(checkpoint | {"optimizer_groups": groups, "tied": tied}, path / REST)
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        """Give each rank its share of a checkpoint by any number of ranks.
-
-        The base class takes the optimiser's numbers of parameters for those of the model, which is right
-        only where it has them in one group.
+        """Give each rank its share of a checkpoint by any number of ranks, under any strategy.
 
         Raises:
             RuntimeError: the state is that of another model.
             UserError: it is no state to go on from.
         """
         path = Path(self.broadcast(checkpoint_path))
+        return self._from_shards(path) if is_sharded(path) else self._from_file(path, weights_only)
+
+    def _from_shards(self, path: Path) -> dict[str, Any]:
+        module: Any = self.lightning_module
+        written = written_names(path)
+        rest = read_rest(path)
+        names = [name.removeprefix(WEIGHTS) for name in written if name.startswith(WEIGHTS)]
+        module.check_state(dict.fromkeys([*names, *rest.pop("tied")]))
+        own: dict[str, Any] = get_model_state_dict(module)
+        tensors = {WEIGHTS + name: own[name] for name in names}
+        states: list[Any] = [get_optimizer_state_dict(module, optimizer) for optimizer in self.optimizers]
+        for number, state in enumerate(states):
+            tensors |= optimizer_tensors(number, state["state"])
+        read_shards(path, {name: value for name, value in tensors.items() if name in written})
+        groups = rest.pop("optimizer_groups")
+        for optimizer, state, saved in zip(self.optimizers, states, groups, strict=True):
+            set_optimizer_state_dict(module, optimizer, {**state, "param_groups": saved})
+        return {**rest, "state_dict": {}}
+
+    def _from_file(self, path: Path, weights_only: bool | None) -> dict[str, Any]:
         checkpoint: dict[str, Any] = torch.load(
             path, map_location="cpu", mmap=True, weights_only=weights_only
         )
@@ -106,6 +181,19 @@ def by_name(
         known |= zip(saved["params"], own, strict=True)
         groups.append({**saved, "params": own})
     return {"state": {known[number]: kept for number, kept in state["state"].items()}, "param_groups": groups}
+
+
+def tied_names(module: nn.Module) -> dict[str, str]:
+    """Names of weights that are others under a second name, with the first names of those."""
+    first: dict[int, str] = {}
+    named = module.named_parameters(remove_duplicate=False)
+    return {name: first[id(one)] for name, one in named if first.setdefault(id(one), name) != name}
+
+
+def without_weights(network: PreTrainedModel) -> PreTrainedModel:
+    """A copy of a network whose weights take no memory."""
+    weights = {id(one): nn.Parameter(one.to("meta"), one.requires_grad) for one in network.parameters()}
+    return copy.deepcopy(network, memo=dict(weights))
 
 
 def whole(value: Tensor) -> Tensor:

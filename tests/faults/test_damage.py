@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from rlhf_rm.callbacks.checkpoint import MANIFEST, checkpoints, damage, settle
+from rlhf_rm.callbacks.checkpoint import MANIFEST, checkpoints, damage, described, settle
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import cached_directory
 
@@ -98,8 +98,9 @@ def test_code_in_a_checkpoint_is_not_run(rlhf_rm, ended_run, tmp_path):
 def test_killed_between_manifest_and_rename_the_old_file_is_still_whole(tmp_path):
     path = tmp_path / "step_00000001.ckpt"
     for content in (b"old", b"new"):
-        path.with_suffix(".part").write_bytes(content)
-        settle(path.with_suffix(".part"), path)
+        part = path.with_suffix(".part")
+        part.write_bytes(content)
+        settle(part, path, described([part])[part.name])
     assert damage(path) is None
     path.write_bytes(b"old")  # as if the second rename had not come
     assert damage(path) is None

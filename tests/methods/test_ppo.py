@@ -62,7 +62,8 @@ def test_tokens_have_the_probabilities_and_values_of_plain_transformers(
                 parameter.add_(torch.randn_like(parameter), alpha=0.1)
     answers = answers_of(tiny_ppo, tokenizer, model.actor)
     packing = Packing(layout, row_tokens, micro_tokens, tokenizer.eos_token_id, row_multiple=1)
-    rollouts, entropy = look_back(model, packing, answers, temperature=0.7)
+    rollouts = answers.rollouts()
+    entropy = look_back(model, rollouts, rollouts.batches(packing), temperature=0.7)
     assert len(rollouts) == 12
     assert len(set(rollouts.length_N.tolist())) > 1
     original = tiny_ppo.make_policy(tokenizer, adapter)
@@ -92,12 +93,9 @@ def test_tokens_have_the_probabilities_and_values_of_plain_transformers(
 def test_logits_taken_some_at_a_time_have_the_same_values_and_gradients(tiny_ppo, tokenizer, monkeypatch):
     policy = tiny_ppo.make_policy(tokenizer)
     module = tiny_ppo.make_module(tokenizer)
-    rollouts, _ = look_back(
-        module.model,
-        Packing("shared", 200, 999, 0, row_multiple=1),
-        answers_of(tiny_ppo, tokenizer, policy),
-        temperature=0.7,
-    )
+    rollouts = answers_of(tiny_ppo, tokenizer, policy).rollouts()
+    batches = rollouts.batches(Packing("shared", 200, 999, 0, row_multiple=1))
+    look_back(module.model, rollouts, batches, temperature=0.7)
     batch = next(rollouts.batches(Packing("shared", 200, 999, 0, row_multiple=1)))
     found = []
     for size in (2**24, len(tokenizer) * 5):

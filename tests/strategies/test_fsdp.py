@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from rlhf_rm.callbacks.checkpoint import checkpoints
+from rlhf_rm.callbacks.checkpoint import checkpoints, damage
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.sampling import StepSampler
+from rlhf_rm.strategies.sharded_checkpoint import written_names
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -78,11 +79,13 @@ def test_a_run_goes_on_with_another_number_of_ranks_and_strategy(tiny, tmp_path)
     tiny.in_a_process([first])
     (middle,) = checkpoints(tmp_path / "first")
     assert middle.name == "step_00000005.ckpt"
+    assert len(list(middle.glob("*.safetensors"))) == 2  # of each rank
     alone = run_of(tmp_path / "alone", 1, **adam, resume=str(middle))
-    again = run_of(tmp_path / "again", 2, **adam, resume=str(tmp_path / "whole" / "step_00000005.ckpt"))
+    of_shards = run_of(tmp_path / "of_shards", 2, **adam, resume=str(middle))
+    of_a_file = run_of(tmp_path / "of_a_file", 2, **adam, resume=str(tmp_path / "whole/step_00000005.ckpt"))
     tiny.main([dict(alone)])
-    tiny.in_a_process([again])
-    for run in (alone, again):
+    tiny.in_a_process([of_shards, of_a_file])
+    for run in (alone, of_shards, of_a_file):
         ours, theirs = (torch.load(Path(r["directory"]) / "weights.pt") for r in (run, whole))
         for name, value in theirs.items():
             assert torch.allclose(ours[name], value, atol=1e-5), name
@@ -104,6 +107,64 @@ def test_metarm_climbs_in_shards(tiny, tmp_path):
     tiny.in_a_process([two])
     tiny.main([dict(one)])
     tiny.assert_same_run(one["directory"], two["directory"], steps=6)
+
+
+CONTRASTIVE = {"simcse": "pairs", "swav": "difference"}
+
+
+def test_contrastive_terms_see_the_pairs_of_all_ranks(tiny, tmp_path):
+    one, two = (
+        [
+            run_of(
+                tmp_path / f"{kind}_{ranks}", ranks, max_epochs=1, contrastive={"kind": kind, "items": items}
+            )
+            for kind, items in CONTRASTIVE.items()
+        ]
+        for ranks in (1, 2)
+    )
+    tiny.write_responses(tmp_path / "responses.jsonl")
+    for ranks, runs in ((1, one), (2, two)):
+        meta = {"data": {"responses": str(tmp_path / "responses.jsonl"), "prompts": 4 // ranks}}
+        both = {"contrastive": {"kind": "swav", "items": "pairs"}, "meta": meta}
+        runs.append(run_of(tmp_path / f"meta_{ranks}", ranks, max_epochs=1, test=False, **both))
+    tiny.in_a_process(two)
+    tiny.main([dict(run) for run in one])
+    for single, double in zip(one, two, strict=True):
+        tiny.assert_same_run(single["directory"], double["directory"], steps=6)
+
+
+def ppo(directory, **options):
+    directory.mkdir()
+    told = {"directory": str(directory), "max_steps": 8, "devices": 2, "accelerator": "cpu", **options}
+    ended = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "tiny_ppo.py"), json.dumps(told)],
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return json.loads((directory / "watched.json").read_text()), torch.load(directory / "weights.pt")
+
+
+@pytest.mark.slow
+def test_a_policy_in_shards_says_and_learns_what_a_whole_one_does(tmp_path):
+    """Passes of ranks differ in number, within an iteration and in its steps, and so do their dialogues."""
+    data = {"row_tokens": 40, "micro_tokens": 40, "texts": 3}
+    options = {"data": data, "module": {"objective": {"text_weight": 0.5}}}
+    whole, expected = ppo(tmp_path / "ddp", strategy="ddp", **options)
+    shards, found = ppo(tmp_path / "fsdp", strategy="fsdp", **options)
+    assert torch.allclose(torch.tensor(shards["seen"]), torch.tensor(whole["seen"]), atol=1e-5)
+    assert len(whole["seen"]) == 8 and found.keys() == expected.keys()
+    assert all(torch.allclose(found[name], value, atol=1e-5) for name, value in expected.items())
+    said = [run["results"]["sets"]["test"] for run in (whole, shards)]
+    assert said[0]["length"] == said[1]["length"] and said[0]["reward_reference"] != said[0]["reward"]
+    assert said[0]["reward_reference"] == pytest.approx(said[1]["reward_reference"], abs=1e-5)
+    resumed, _ = ppo(
+        tmp_path / "again", strategy="fsdp", **options, resume=str(tmp_path / "fsdp/step_00000005.ckpt")
+    )
+    assert torch.allclose(torch.tensor(resumed["seen"]), torch.tensor(whole["seen"][-3:]), atol=1e-5)
 
 
 def train(cache, run, *overrides):
@@ -136,22 +197,79 @@ def test_a_sharded_run_is_tested_and_exported_whole_with_its_best_weights(rlhf_r
     assert told["mean_margin"] == pytest.approx(metrics["sets"]["test"]["mean_margin"], abs=1e-4)
 
 
+def test_the_newest_whole_checkpoint_of_shards_is_gone_on_from_and_exported(rlhf_rm, small, cache, tmp_path):
+    sharded = [
+        *small,
+        "strategy=fsdp",
+        "callbacks.checkpoint.every_n_steps=1",
+        "trainer.val_check_interval=1.0",
+    ]
+    train(cache, tmp_path / "run", *sharded, "trainer.devices=2")
+    found = checkpoints(tmp_path / "run/checkpoints")
+    assert all(damage(path) is None for path in found)
+    shard = sorted(found[-1].glob("*.safetensors"))[1]
+    content = bytearray(shard.read_bytes())
+    content[-3] ^= 1
+    shard.write_bytes(content)
+    assert damage(found[-1]) == f"of its {shard.name}: its content is not what was written"
+    more = ["trainer.max_epochs=-1", "trainer.max_steps=6", "resume=auto", "trainer.devices=2"]
+    said = train(cache, tmp_path / "run", *sharded, *more)
+    assert f"{found[-1]} is damaged" in said and f"Going on from {found[-2]}" in said
+    ended = rlhf_rm("export", f"run={tmp_path}/run", f"output={tmp_path}/out")
+    assert ended.code == 0, ended.err
+    files = [load_file(at / "model.safetensors") for at in (tmp_path / "out", tmp_path / "run/export")]
+    assert all(torch.equal(value, files[1][name]) for name, value in files[0].items())
+    shard = next(checkpoints(tmp_path / "run/checkpoints")[-1].glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:1000])
+    ended = rlhf_rm("train", *sharded, f"hydra.run.dir={tmp_path}/other", f"resume={shard.parent}")
+    assert ended.code == 2 and f"{shard.parent} is damaged" in ended.err
+
+
+def test_no_code_is_read_from_shards(rlhf_rm, small, tmp_path):
+    made = tmp_path / "made"
+    told = [*small, "strategy=fsdp", "trainer.devices=1"]
+    assert rlhf_rm("train", *told, f"hydra.run.dir={made}").code == 0
+    (rest,) = (checkpoints(made / "checkpoints")[-1]).glob("*.ckpt")
+    (made / "checkpoints" / "manifest.json").unlink()
+    torch.save({"callbacks": Path, "optimizer_groups": []}, rest)
+    ended = rlhf_rm("train", *told, f"hydra.run.dir={tmp_path}/other", f"resume={rest.parent}")
+    assert ended.code == 2 and "or holds code: it is not opened" in ended.err
+
+
 def test_adapters_in_shards_go_on_from_what_alone_is_trained(small, cache, tmp_path):
     lora = ["adapter=lora", *small]
     train(cache, tmp_path / "run", "strategy=fsdp", "trainer.devices=2", *lora)
-    kept = torch.load(checkpoints(tmp_path / "run/checkpoints")[-1], weights_only=True)["state_dict"]
+    kept = written_names(checkpoints(tmp_path / "run/checkpoints")[-1])
     assert kept and all(".lora_" in name or ".score." in name for name in kept)
     more = ["trainer.max_epochs=-1", "trainer.max_steps=6", "resume=auto"]
     train(cache, tmp_path / "run", "strategy=fsdp", "trainer.devices=2", *lora, *more)
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["steps"] == 6
 
 
+ALIKE = {
+    "sft": ["method=sft", "sampling.max_new_tokens=8"],
+    "bf16-mixed": ["trainer.precision=bf16-mixed", "attention=eager"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("overrides", ALIKE.values(), ids=ALIKE)
+def test_training_in_shards_is_that_of_whole_models(overrides, small, cache, tmp_path):
+    losses = []
+    for strategy in ("ddp", "fsdp"):
+        run = tmp_path / strategy
+        told = [*overrides, f"strategy={strategy}", "trainer.devices=2", *small]
+        told += ["loader.micro_tokens=100", "loader.row_tokens=100"]
+        train(cache, run, *told)
+        losses.append(json.loads((run / "metrics.json").read_text())["sets"]["test"]["loss"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+    weights = [load_file(tmp_path / one / "export/model.safetensors") for one in ("ddp", "fsdp")]
+    assert all(torch.allclose(value, weights[1][name], atol=1e-5) for name, value in weights[0].items())
+
+
 REFUSED = {
-    "sft": ["method=sft"],
-    "ppo": ["method=ppo"],
     "ensemble": ["method=ensemble"],
-    "contrastive": ["method=contrastive", "contrastive=simcse_pairs"],
-    "meta_contrastive": ["method=meta_contrastive", "contrastive=simcse_pairs"],
+    "ppo_lora": ["method=ppo", "adapter=lora"],
     "qlora": ["adapter=qlora"],
 }
 
