@@ -106,10 +106,17 @@ def cached_directory(path: Path, make: Callable[[Path], Any]) -> Path:
     return path
 
 
+def lies_within(directory: Path, name: str) -> bool:
+    """Whether a name that was read from a file leads to somewhere below a directory."""
+    return (directory / name).resolve().is_relative_to(directory.resolve())
+
+
 def is_whole(directory: Path) -> bool:
     """Whether a directory of a cache holds what was made, by the hashes that lie in it."""
     try:
         made = read_json(directory / WHOLE)
-        return all(sha256(directory / name) == known for name, known in made.items())
+        return all(
+            lies_within(directory, name) and sha256(directory / name) == known for name, known in made.items()
+        )
     except (OSError, ValueError):
         return False

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from rlhf_rm.files import fingerprint, whole_directory, write_json, write_text
+from rlhf_rm.files import WHOLE, fingerprint, is_whole, sha256, whole_directory, write_json, write_text
 
 
 def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path):
@@ -41,6 +41,25 @@ def test_a_directory_appears_whole_or_not_at_all(tmp_path):
     fill("three")
     assert [path.name for path in target.iterdir()] == ["three"]
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_name_in_an_artefact_leads_nowhere_else(tmp_path):
+    (tmp_path / "outside").write_text("x")
+    made = tmp_path / "made"
+    made.mkdir()
+    (made / "file").write_text("x")
+    known = sha256(made / "file")
+    for name, whole in (
+        ("file", True),
+        ("./file", True),
+        ("../outside", False),
+        (f"{tmp_path}/outside", False),
+    ):
+        write_json(made / WHOLE, {name: known})
+        assert is_whole(made) is whole, name
+    (made / "link").symlink_to(tmp_path / "outside")
+    write_json(made / WHOLE, {"link": known})
+    assert not is_whole(made)
 
 
 def test_a_fingerprint_is_of_content_and_order_of_parts_but_not_of_keys():

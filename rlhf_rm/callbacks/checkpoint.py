@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from rlhf_rm.errors import UserError
-from rlhf_rm.files import read_json, sha256, sync, write_json
+from rlhf_rm.files import lies_within, read_json, sha256, sync, write_json
 from rlhf_rm.strategies.sharded_checkpoint import is_sharded, read_rest, written_names
 
 log = logging.getLogger(__name__)
@@ -179,7 +179,7 @@ def damage(path: Path) -> str | None:
     if path.is_file():
         return _difference(path, known)
     for name in known[-1]:
-        if not (path / name).is_file():
+        if not lies_within(path, name) or not (path / name).is_file():
             return f"its {name} is missing"
         why = _difference(path / name, [one[name] for one in known if name in one])
         if why is not None:

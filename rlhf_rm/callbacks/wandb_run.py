@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from rlhf_rm.errors import UserError
 from rlhf_rm.files import write_text
 
 if TYPE_CHECKING:
@@ -70,7 +72,10 @@ class WandbRun(Logger):
     def version(self) -> str:
         """The id of the W&B run, "" before there is one."""
         path = self.run_dir / "wandb_id"
-        return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+        found = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+        if re.fullmatch(r"[\w-]*", found) is None:  # W&B makes a directory of this name
+            raise UserError(f"{path} holds no id of a W&B run: delete it, and a new W&B run begins.")
+        return found
 
     @rank_zero_only
     def log_hyperparams(self, params: argparse.Namespace | dict[str, Any], *args: Any, **kwargs: Any) -> None:

@@ -12,6 +12,9 @@ import pytest
 import wandb
 from wandb.proto.wandb_internal_pb2 import Record
 
+from rlhf_rm.callbacks.wandb_run import WandbRun
+from rlhf_rm.errors import UserError
+
 BLOCK = 32768  # of the log format of LevelDB, in which a .wandb file is written
 HEADER = 7
 
@@ -165,3 +168,18 @@ def test_a_service_that_dies_in_the_middle_is_a_warning(train, tmp_path):
     assert "W&B failed" in ended.out + ended.err and "goes on without it" in ended.out + ended.err
     assert json.loads((run / "metrics.json").read_text())["steps"] == 400
     wandb.teardown()  # as when the process ends: nothing is left that could fail
+
+
+def test_an_id_that_is_a_path_is_refused(tmp_path):
+    (tmp_path / "wandb_id").write_text("../../elsewhere\n")
+    with pytest.raises(UserError, match="holds no id of a W&B run"):
+        _ = WandbRun(
+            str(tmp_path),
+            project="p",
+            entity=None,
+            name=None,
+            group=None,
+            tags=[],
+            offline=True,
+            timeout=1.0,
+        ).version
