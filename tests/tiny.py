@@ -19,15 +19,21 @@ from rlhf_rm.callbacks.metrics_csv import MetricsCSV
 from rlhf_rm.callbacks.step_seed import StepSeed
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.contrastive import ContrastiveDataModule
+from rlhf_rm.data.denoised import DenoisedDataModule
 from rlhf_rm.data.meta import MetaContrastiveDataModule, MetaDataModule
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.template import set_template
 from rlhf_rm.data.types import Message, PreferencePair
+from rlhf_rm.denoise.adaptive_margin import AdaptiveMargin
+from rlhf_rm.denoise.base import Recipe
+from rlhf_rm.denoise.flip import Flip
+from rlhf_rm.denoise.select import Select
 from rlhf_rm.losses.bradley_terry import BradleyTerryLoss
 from rlhf_rm.losses.simcse import SimCSELoss
 from rlhf_rm.losses.swav import SwAVLoss
 from rlhf_rm.methods.ascent import Ascent
 from rlhf_rm.methods.contrastive import ContrastiveRewardModule
+from rlhf_rm.methods.denoised import DenoisedRewardModule
 from rlhf_rm.methods.meta import MetaContrastiveRewardModule, MetaRewardModule
 from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.methods.schedules import warmup_linear
@@ -192,6 +198,24 @@ def make_meta(module, kind="plain", learning_rate=0.5, radius=0.1):
     )
 
 
+def make_recipe():
+    """Flips a part, and gives margins."""
+    part = Select(below=0.3)
+    return Recipe({"flip": Flip(part), "margin": AdaptiveMargin(scale=0.1, clip=3.0)})
+
+
+def make_denoised(module):
+    """The denoised twin of a plain module."""
+    return DenoisedRewardModule(
+        module.model,
+        module.loss,
+        module.optimizer_factory,
+        module.scheduler_factory,
+        module.gradient_clip,
+        module.centring,
+    )
+
+
 class Watch(L.Callback):
     """Keeps the pairs and the loss of each step and what was validated; ends the process where told to."""
 
@@ -248,6 +272,7 @@ def fit(
     weighted=False,
     contrastive=None,
     meta=None,
+    strengths=None,
     watch=None,
     resume=None,
     also=(),
@@ -273,6 +298,9 @@ def fit(
         (False, True): MetaDataModule,
         (True, True): MetaContrastiveDataModule,
     }[bool(contrastive), bool(meta)]
+    if strengths:
+        module, kind = make_denoised(module), DenoisedDataModule
+        settings |= {"strengths": strengths, "recipe": make_recipe()}
     datamodule = kind(made_of, tokenizer, **settings)
     if weighted:
         weight = datamodule.split("train").labels.weight

@@ -78,13 +78,21 @@ def check_groups(cfg: DictConfig) -> None:
 
 
 def check_strategy(cfg: DictConfig) -> None:
-    """Refuse what cannot lie in shards on several ranks, before anything is made.
+    """Refuse a strategy that would not do what is meant, and what cannot lie in shards on several ranks.
 
     Raises:
         UserError: see above.
     """
     strategy = cfg.trainer.get("strategy")
-    if not OmegaConf.is_dict(strategy) or not issubclass(get_class(strategy._target_), FSDPStrategy):
+    kind = get_class(strategy._target_) if OmegaConf.is_dict(strategy) else None
+    name = str(strategy) if kind is None else kind.__name__
+    if name.lower().startswith(("deepspeed", "fsdp", "modelparallel")) and kind is not FSDPStrategy:
+        raise UserError(
+            f"trainer.strategy={name} is not supported: a step here is several backward passes, which it "
+            "would not add up. Use strategy=fsdp, which keeps weights, gradients and optimiser states in "
+            "shards as well."
+        )
+    if kind is not FSDPStrategy:
         return
     method = _method(cfg)
     if not method.shards:

@@ -41,10 +41,15 @@ def train(cache, *overrides):
     )
 
 
-def test_a_full_disk_is_named_and_what_was_saved_before_is_gone_on_from(small, cache, tmp_path):
+SHARDED = pytest.param(["strategy=fsdp", "trainer.devices=2"], id="fsdp", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("strategy", [pytest.param([], id="auto"), SHARDED])
+def test_a_full_disk_is_named_and_what_was_saved_before_is_gone_on_from(strategy, small, cache, tmp_path):
     with mounted(tmp_path / "full", "size=2m") as disk:
         told = [
             *small,
+            *strategy,
             "trainer.max_steps=6",
             "trainer.max_epochs=-1",
             "callbacks.checkpoint.every_n_steps=1",
@@ -54,7 +59,9 @@ def test_a_full_disk_is_named_and_what_was_saved_before_is_gone_on_from(small, c
         ended = train(cache, *told)
         assert ended.returncode == 2, ended.stderr
         assert "Traceback" not in ended.stderr
-        (line,) = [one for one in ended.stderr.splitlines() if one.startswith("Error")]
+        lines = [one for one in ended.stderr.splitlines() if one.startswith("Error")]
+        line = lines[0].replace("Error on rank 1:", "Error:")
+        assert len(lines) <= len(strategy) or len(lines) == 1
         assert line.startswith(f"Error: no space left on the device for {disk}/run/checkpoints/step_")
         assert line.endswith("an interrupted training goes on with resume=auto.")
         saved = sorted(path.name for path in (disk / "run" / "checkpoints").iterdir())

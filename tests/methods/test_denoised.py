@@ -69,6 +69,34 @@ def test_only_training_pairs_are_changed(datamodule):
     assert not data.split("validation").labels.swap.any()
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_ranks_equal_one_process_with_twice_the_batch(strategy, tiny, strengths, tmp_path):
+    runs = []
+    for ranks in (1, 2):
+        (tmp_path / str(ranks)).mkdir()
+        runs.append(
+            {
+                "directory": str(tmp_path / str(ranks)),
+                "data": {"batch_size": 4 // ranks, "micro_tokens": 90 if ranks == 2 else 9999},
+                "module": {"optimizer": "SGD", "lr": 0.002, "gradient_clip": None},
+                "strengths": strengths,
+                "devices": ranks,
+                "strategy": strategy if ranks == 2 else "auto",
+                "every_n_steps": 99,
+            }
+        )
+    tiny.in_a_process(runs[1:])
+    tiny.main([dict(runs[0])])
+    tiny.assert_same_run(runs[0]["directory"], runs[1]["directory"], steps=6)
+    logged = []
+    for run in runs:
+        with (tmp_path / run["directory"] / "metrics.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        names = [name for name in rows[0] if "accuracy_by_strength" in name]
+        logged.append({name: [float(row[name]) for row in rows if row[name]] for name in names})
+    assert logged[0] == logged[1] and len(logged[0]) == 10
+
+
 @pytest.fixture
 def gold(world_strengths):
     return f"denoise.strengths={world_strengths}"

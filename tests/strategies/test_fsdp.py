@@ -283,3 +283,10 @@ def test_what_cannot_be_sharded_is_refused_before_anything_is_made(
     assert ended.code == 2
     assert "use strategy=ddp" in ended.err
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("name", ["deepspeed_stage_3", "deepspeed", "fsdp"])
+def test_lightnings_own_shards_are_refused(name, rlhf_rm, small):
+    ended = rlhf_rm("train", f"trainer.strategy={name}", *small)
+    assert ended.code == 2
+    assert f"trainer.strategy={name} is not supported" in ended.err and "Use strategy=fsdp" in ended.err
