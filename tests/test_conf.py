@@ -14,14 +14,14 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 PRIMARY = ("train", "evaluate", "score", "export", "audit", "vote", "report", "sample", "judge", "iterate")
 SHARED = ("command", "scoring")  # parts of the primary configurations
 # Needs processes of its own: tests/test_cli_ddp.py. Has nothing to train on: tests/data/test_hub.py. Has no
-# preferences: tests/data/test_dialogues.py.
+# preferences: tests/data/test_dialogues.py. Sweeps and settings: test_report.py, test_paper.py in commands.
 NEED_A_GPU = {("attention", "flash"), ("attention", "flex")}
 ELSEWHERE = {
     ("strategy", "ddp"),
     ("data", "rewardbench"),
     ("data", "dialogues"),
     *NEED_A_GPU,
-    *(("experiment", name) for name in ("deciles", "denoise")),
+    *(("experiment", name) for name in ("deciles", "denoise", "paper_llama2")),
 }
 COMMAND_OF = {"sampling": "sample", "judge": "judge"}  # groups that training does not read, and who does
 # `debug=tiny` is in the small overrides already; tests/commands/test_sample.py samples,
