@@ -1,13 +1,14 @@
 """The arrows between the packages: who may import whom."""
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "rlhf_rm"
 # cli → commands → methods → {losses, metrics, strategies → models → data} → functional;
-# callbacks and audit beside methods.
+# callbacks, audit, voting and rounds beside methods; report over what it reports on.
 MAY_IMPORT = {
     "functional": set(),
     "data": {"functional"},
@@ -20,7 +21,8 @@ MAY_IMPORT = {
     "callbacks": {"strategies", "metrics", "data", "functional"},
     "audit": {"metrics", "data", "functional"},
     "voting": {"metrics", "data", "functional"},
-    "report": {"metrics"},
+    "plots": set(),
+    "report": {"rounds", "voting", "metrics", "data"},
     "rounds": {"judging"},
     "judging": {"methods", "metrics", "models", "data"},
     "commands": {
@@ -113,3 +115,11 @@ def test_a_wrong_import_is_found(tmp_path, monkeypatch):
     assert wrong_imports(tmp_path / "errors.py")
     path.write_text("from rlhf_rm.errors import UserError\nimport lightning\n")
     assert wrong_imports(path) == []
+
+
+def test_every_package_is_installed():
+    declared = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "packages"
+    ]
+    there = {".".join(path.parent.relative_to(PACKAGE.parent).parts) for path in PACKAGE.rglob("__init__.py")}
+    assert set(declared) == there | {"rlhf_rm.conf"}
