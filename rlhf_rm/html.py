@@ -116,7 +116,9 @@ td { padding: 3px 0 }
 .numbers th:last-child, .numbers td:last-child { padding-right: 0 }
 .numbers td, .numbers thead th:not(:first-child) { text-align: right }
 .numbers tbody tr + tr, .numbers thead + tbody tr { border-top: 1px solid var(--line) }
-.numbers tbody th { color: var(--ink) }
+.numbers tbody th {
+  color: var(--ink); white-space: normal; overflow-wrap: break-word; min-width: 9em; max-width: 26em;
+}
 .two th, .two td { white-space: normal }
 .bars { width: 100% }
 .bars .n { text-align: right; padding-right: 14px; white-space: nowrap }
@@ -167,7 +169,7 @@ nav a:hover, nav a:focus { color: var(--ink); text-decoration: underline }
   nav { padding: 14px 14px 0 }
   h1 { font-size: 22px }
   .card, figure { padding: 12px }
-  .numbers tbody th { white-space: normal; min-width: 9em }
+  .numbers tbody th { max-width: 14em }
   dl { grid-template-columns: minmax(0, 1fr) }
   dt { margin-top: 6px; font-size: 13px }
 }
@@ -176,6 +178,7 @@ nav a:hover, nav a:focus { color: var(--ink); text-decoration: underline }
   main { max-width: none; padding: 0 }
   nav { display: none }
   .wide { overflow: visible }
+  .numbers th, .numbers td { white-space: normal; padding-right: 8px; min-width: 0; font-size: 8pt }
   .plots { grid-template-columns: 1fr 1fr }
   .card { border-radius: 0 }
   h2, h3 { break-after: avoid }

@@ -17,7 +17,7 @@ from rlhf_rm.report.runs import Group, grouped, read_run
 from rlhf_rm.report.section import Section
 
 DETAILED = 6  # most groups of which the first run has a section of its own
-PLURAL = {ROUNDS: "series of rounds"}
+SERIES = "series of rounds"  # one or several
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -103,7 +103,8 @@ def _lead(inputs: Inputs, together: Sequence[Group]) -> list[str]:
     """What the report is of, and what was left out."""
     counts = [(kind, len(inputs.of(kind))) for kind in (RUN, VOTE, ROUNDS, EVALUATION, JUDGEMENT)]
     lines = [
-        ", ".join(f"{n} {kind if n == 1 else PLURAL.get(kind, kind + 's')}" for kind, n in counts if n) + "."
+        ", ".join(f"{n} {SERIES if kind == ROUNDS else kind + 's' * (n > 1)}" for kind, n in counts if n)
+        + "."
     ]
     if inputs.unfinished:
         names = ", ".join(map(str, inputs.unfinished))

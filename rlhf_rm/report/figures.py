@@ -14,6 +14,7 @@ from rlhf_rm.plots.style import (
     INK,
     ORANGE,
     PALE,
+    PAPER,
     SIZE,
     legend_below,
     new_figure,
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 Numbers = Mapping[str, Any]
 DASHED = (0, (4, 3))
+FEW = 12  # points of a curve that are marked one by one
+LEGEND = 52  # characters of a name on one line of a legend
 
 
 def comparison(numbers: Numbers) -> "Figure":
@@ -46,14 +49,15 @@ def curves(numbers: Numbers) -> "Figure":
     style(axes, f"{numbers['metric']} over training")
     for number, group in enumerate(numbers["groups"]):
         colour = COLOURS[number % len(COLOURS)]
-        marker = "o" if len(group["steps"]) == 1 else None
+        marker = "o" if len(group["steps"]) <= FEW else None
         axes.plot(
             group["steps"],
             group["mean"],
             marker=marker,
             color=colour,
             linewidth=1.6,
-            label=group["name"],
+            markersize=4,
+            label=_wrapped(group["name"], LEGEND),
         )
         known = [
             (x, *ends)
@@ -64,7 +68,7 @@ def curves(numbers: Numbers) -> "Figure":
             x, low, high = zip(*known, strict=True)
             axes.fill_between(x, low, high, color=colour, alpha=0.14, linewidth=0)
     axes.set(xlabel="optimiser step", ylabel=numbers["metric"])
-    legend_below(axes, columns=1 if max(len(one["name"]) for one in numbers["groups"]) > 24 else 2)
+    legend_below(axes, _columns(numbers["groups"]))
     return figure
 
 
@@ -74,7 +78,7 @@ def lines(numbers: Numbers, title: str) -> "Figure":
     axes = figure.subplots()
     style(axes, title)
     for number, line in enumerate(numbers["lines"]):
-        marker = "o" if len(line["steps"]) <= 12 else None
+        marker = "o" if len(line["steps"]) <= FEW else None
         axes.plot(
             line["steps"],
             line["values"],
@@ -135,10 +139,10 @@ def reliability(numbers: Numbers) -> "Figure":
             color=COLOURS[number % len(COLOURS)],
             markersize=3.5,
             linewidth=1.3,
-            label=group["name"],
+            label=_wrapped(group["name"], LEGEND),
         )
     axes.set(xlabel="confidence of the model,  max(σ(Δ), 1 − σ(Δ))", ylabel="accuracy", xlim=(0.49, 1.01))
-    legend_below(axes)
+    legend_below(axes, _columns(numbers["groups"]))
     return figure
 
 
@@ -210,8 +214,9 @@ def outcomes(numbers: Numbers) -> "Figure":
                 row, share, 0.56, left, color=colour, label=name.replace("_", " ") if row == 0 else None
             )
             if share > 0.06:
+                ink = INK if colour == PALE else PAPER
                 axes.text(
-                    left + share / 2, row, f"{share:.0%}", ha="center", va="center", fontsize=9, color=INK
+                    left + share / 2, row, f"{share:.0%}", ha="center", va="center", fontsize=9, color=ink
                 )
             left += share
     axes.set(xlim=(0, 1), xlabel="share of the comparisons")
@@ -224,7 +229,9 @@ def _rows(numbers: Numbers, title: str) -> tuple["Figure", "Axes"]:
     groups = numbers["groups"]
     figure = new_figure((SIZE[0], 1.7 + 0.42 * len(groups)))
     axes = figure.subplots()
-    style(axes, title)
+    style(axes)
+    # Above the names too, since they leave the axes little width.
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, color=INK)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.grid(visible=False, axis="y")
     axes.set_yticks(range(len(groups)), [_wrapped(group["name"]) for group in groups], fontsize=9)
@@ -236,6 +243,12 @@ def _interval(axes: "Axes", row: int, found: Numbers, colour: str, label: str | 
     if found["low"] is not None:
         axes.plot([found["low"], found["high"]], [row, row], color=colour, linewidth=1.6)
     axes.plot([found["mean"]], [row], "o", color=colour, markersize=6, label=label)
+
+
+def _columns(groups: Sequence[Numbers]) -> int:
+    """Of a legend of these names."""
+    longest = max(len(group["name"]) for group in groups)
+    return 1 if longest > LEGEND // 2 else 2 if longest > LEGEND // 4 else 3
 
 
 def _wrapped(name: str, width: int = 26) -> str:

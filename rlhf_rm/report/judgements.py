@@ -32,7 +32,7 @@ def section(directories: Mapping[Path, str]) -> tuple[Section, dict[str, Any]]:
             low, high = margin["ci95"] or (None, None)
             between = "" if low is None else f" ({low:+.1%} to {high:+.1%})"
             shares = [f"{one[key]['share']:.1%}" for key in OUTCOMES[:3]]
-            files = [Path(one[side]).name for side in ("a", "b")]
+            files = ["/".join(Path(one[side]).parts[-2:]) for side in ("a", "b")]
             count = f"{one['comparisons']:,}"
             rows.append([name, *files, one["judge"], count, *shares, f"{margin['share']:+.1%}{between}"])
     head = ["", "a", "b", "judge", "comparisons", "a wins", "tie", "a loses", "wins − losses (95 %)"]

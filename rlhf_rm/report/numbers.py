@@ -94,7 +94,7 @@ def lines(run: TrainedRun, names: Mapping[str, str]) -> Numbers | None:
         points = list(run.curves.get(name, ()))
         if not points:
             continue
-        window = max(1, len(points) // 20) if name.startswith("train/") else 1
+        window = max(1, len(points) // 12) if name.startswith("train/") else 1
         steps = [step for step, _ in points][window - 1 :]
         values = running_mean([value for _, value in points], window)
         over = f", mean of {window} logged steps" if window > 1 else ""

@@ -90,7 +90,7 @@ def _wrong(summary: Mapping[str, Any]) -> list[Table]:
         ["share of them in the weakest tenth", f"{wrong['precision_lowest_tenth']:.3f}"],
     ]
     rows += [
-        [f"AUROC with {size} members", f"{value:.3f}"]
+        [f"AUROC with {size} member{'s' * (size != '1')}", f"{value:.3f}"]
         for size, value in wrong["auroc_by_members"].items()
         if value is not None
     ]

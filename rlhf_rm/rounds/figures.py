@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rlhf_rm.judging.base import LOSE, TIE, WIN
-from rlhf_rm.plots.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, new_figure, style
+from rlhf_rm.plots.style import BLUE, GREEN, GREY, INK, ORANGE, PALE, PAPER, new_figure, style
 from rlhf_rm.rounds.table import Row
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def outcomes(axes: "Axes", rows: Sequence[Row]) -> None:
         axes.bar(number, share, bottom=bottom, color=colour, width=0.62, label=name)
         for x, y, height in zip(number, bottom, share, strict=True):
             if height > 0.05:
-                axes.text(x, y + height / 2, f"{height:.0%}", ha="center", va="center", fontsize=9, color=INK)
+                ink = INK if colour == PALE else PAPER
+                axes.text(x, y + height / 2, f"{height:.0%}", ha="center", va="center", fontsize=9, color=ink)
         bottom = [y + height for y, height in zip(bottom, share, strict=True)]
     axes.set(ylim=(0, 1), ylabel="share of the comparisons")
     _by_round(axes, rows, columns=3)

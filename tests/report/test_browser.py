@@ -82,7 +82,8 @@ def test_it_is_dark_in_the_dark_and_light_on_paper(browser, pages, kind):
     assert all(one != other for one, other in zip(light, dark, strict=True))
     ink = browser.evaluate("getComputedStyle(document.body).color.match(/[0-9]+/g).map(Number)")
     assert min(ink) > 200
-    browser.open(pages[kind], width=1440, dark=True, print_media=True)
+    browser.open(pages[kind], width=800, dark=True, print_media=True)
+    assert browser.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert bright() > 230
     assert browser.evaluate("[...document.images].map(one => one.currentSrc)") == light
 

@@ -75,8 +75,8 @@ def test_reliability_is_that_of_the_pairs_of_all_seeds_together(tmp_path):
 def test_single_steps_are_smoothed_and_long_curves_thinned_to_their_end(tmp_path):
     values = [float(i % 2) for i in range(1000)]
     (line,) = numbers.lines(run(tmp_path, 0.5, curve=values), {"train/loss": "training"})["lines"]
-    assert line["name"] == "training, mean of 50 logged steps"
-    assert set(line["values"]) == {0.5} and line["steps"][-1] == 10_000
+    assert line["name"] == "training, mean of 83 logged steps"
+    assert max(abs(value - 0.5) for value in line["values"]) < 0.01 and line["steps"][-1] == 10_000
     assert 200 < len(line["steps"]) <= numbers.POINTS
     few = run(tmp_path, 0.5, curve=values[:90])
     (whole,) = numbers.lines(few, {"val/accuracy": "validation"})["lines"]
