@@ -25,7 +25,7 @@ from sides import Job
 from rlhf_rm.data.packing import Packing, Tree
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.models.reward import RewardModel
-from rlhf_rm.plots import BLUE, new_figure, style
+from rlhf_rm.plots.style import BLUE, new_figure, style
 
 MARK = "\n\nHuman:"
 

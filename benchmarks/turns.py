@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rlhf_rm.plots import BLUE, new_figure, style
+from rlhf_rm.plots.style import BLUE, new_figure, style
 
 QUIET = 0.05  # share of the cores that other work may take
 OFFLINE = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}

@@ -24,7 +24,7 @@ COMMANDS = {
     "judge": "how often the responses of one file are better than those of another",
     "iterate": "rounds of sampling, reward modelling, PPO and judging, resumable",
     "export": "a run as a directory that plain transformers opens",
-    "report": "one table and figures of many runs, over seeds, with intervals",
+    "report": "one page on runs, votes, rounds, evaluations and judgements",
     "audit": "what is wrong with a preference set, before anyone pays for a training",
 }
 # Set by `train` for the ranks that Lightning starts: the resolved configuration of their job.

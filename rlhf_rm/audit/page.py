@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from rlhf_rm.html import document
+from rlhf_rm.html import document, reading
 
 VERDICTS = {"mend": "mend this", "look": "have a look", "fine": "fine"}
 
@@ -68,7 +68,7 @@ def _finding(finding: Mapping[str, Any]) -> str:
     )
     advice = f"<p>{escape(finding['advice'])}</p>" if finding["verdict"] != "fine" else ""
     return (
-        f"<section class='{finding['verdict']}'><h3>{escape(finding['title'])}"
+        f"<section class='card {finding['verdict']}'><h3>{escape(finding['title'])}"
         f"<span class='tag'>{VERDICTS[finding['verdict']]}</span></h3>"
         f"<p class='count'>{finding['count']:,} of {finding['of']:,} <small>({share})</small></p>"
         f"{advice}{numbers}{examples}</section>"
@@ -86,8 +86,4 @@ def _value(value: Any) -> str:
 
 
 def _example(example: Mapping[str, str]) -> str:
-    texts = "".join(
-        f"<dt>{name}</dt><dd>{escape(example[name]) or '<em>empty</em>'}</dd>"
-        for name in ("prompt", "chosen", "rejected")
-    )
-    return f"<article><h4>{escape(example['id'])}</h4><dl>{texts}</dl></article>"
+    return reading(example["id"], {name: example[name] for name in ("prompt", "chosen", "rejected")})

@@ -2,23 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning as L
 
 from rlhf_rm.files import write_text
-from rlhf_rm.plots import BLUE, GREEN, GREY, ORANGE, new_figure, style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-# What is drawn of each iteration, in panels that share an axis: name, label, colour.
-PANELS = (
-    (("reward", "reward model", BLUE), ("gold", "gold", ORANGE)),
-    (("kl", "nats from the reference", GREEN),),
-    (("length", "tokens of a response", GREY),),
-    (("explained_variance", "explained variance of the critic", BLUE),),
-)
 
 
 class HistoryLog(L.Callback):
@@ -52,22 +40,3 @@ class HistoryLog(L.Callback):
         for logger in trainer.loggers:
             if hasattr(logger, "log_texts"):
                 logger.log_texts("train/responses", history[-1]["texts"], history[-1]["step"])
-
-
-def policy_curves(history: list[dict[str, Any]]) -> "Figure":
-    """Reward, gold where it is known, divergence, length and the critic, by iteration.
-
-    Args:
-        history: of a policy's training.
-    """
-    figure = new_figure((9.2, 6.4))
-    steps = [one["step"] for one in history]
-    for axes, panel in zip(figure.subplots(2, 2).flat, PANELS, strict=True):
-        known = [line for line in panel if line[0] in history[0]]
-        style(axes, " and ".join(label for _, label, _ in known))
-        for name, label, colour in known:
-            axes.plot(steps, [one[name] for one in history], color=colour, linewidth=1.4, label=label)
-        axes.set_xlabel("step")
-        if len(known) > 1:
-            axes.legend(frameon=False, fontsize=8)
-    return figure

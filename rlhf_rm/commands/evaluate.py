@@ -9,7 +9,6 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.progress import Progress
 
-from rlhf_rm.callbacks.figures import preference_figures
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.commands.stored import stored_config
 from rlhf_rm.commands.summary import describe
@@ -21,9 +20,11 @@ from rlhf_rm.data.types import PreferenceSource
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import write_json
 from rlhf_rm.methods.scoring import pair_rewards
+from rlhf_rm.metrics.drawn import drawn
 from rlhf_rm.metrics.evaluation import all_scores_equal
 from rlhf_rm.metrics.split import evaluate_split
 from rlhf_rm.models.load import LoadedReward, load_reward_model
+from rlhf_rm.plots.preference import preference_figures
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +68,13 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     run_dir = Path(cfg.paths.run_dir)
     strengths = read_strengths(Path(cfg.evaluate.strengths)) if cfg.evaluate.strengths else None
     sets: dict[str, Any] = {}
+    shown: dict[str, Any] = {}
     for name in names:
-        sets.update(measure(loaded, datamodule, name, run_dir, strengths))
+        measured, shown[name] = measure(loaded, datamodule, name, strengths)
+        sets.update(measured)
+        for figure_name, figure in preference_figures(shown[name], name).items():
+            figure.savefig(run_dir / f"{name.replace('/', '_')}_{figure_name}.png")
+    write_json(run_dir / "figures.json", {"sets": shown})
     evaluation = {"run": cfg.run, "model": loaded.directory, "data": datamodule.report(), "sets": sets}
     write_json(run_dir / "evaluation.json", evaluation)
     print(describe(sets, [("evaluation", str(run_dir / "evaluation.json")), ("figures", f"{run_dir}/*.png")]))
@@ -93,10 +99,9 @@ def measure(
     loaded: LoadedReward,
     datamodule: PreferenceDataModule,
     name: str,
-    run_dir: Path,
     strengths: Strengths | None,
-) -> dict[str, Any]:
-    """One set's numbers, and where the model was trained on some of it, also those of the rest."""
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """One set's numbers, also of the part that the model was not trained on, and what its figures show."""
     split = datamodule.split(name)
     mean = None if strengths is None else strengths.joined(split.column("pair_id"), what=name).mean
     with Progress(transient=True, disable=not sys.stdout.isatty()) as bar:
@@ -109,8 +114,6 @@ def measure(
             "%s: every response has the same reward: was the head trained, and is the text not cut?",
             name,
         )
-    for figure_name, figure in preference_figures(rewards, name).items():
-        figure.savefig(run_dir / f"{name.replace('/', '_')}_{figure_name}.png")
     sets = {name: evaluate_split(rewards, split.columns, strengths=mean)}
     seen = trained_on(Path(loaded.directory), split.column("pair_id"))
     if seen is not None and seen.any():
@@ -124,4 +127,4 @@ def measure(
         )
         if not seen.all():
             sets[f"{name}_unseen"] = evaluate_split(rewards, split.columns, ~seen, mean)
-    return sets
+    return sets, drawn(rewards)

@@ -19,8 +19,9 @@ from rlhf_rm.commands.plan import Plan, make_plan
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import write_json
+from rlhf_rm.rounds.figures import rounds_figure
 from rlhf_rm.rounds.stage import DONE, INTERRUPTED, Stage
-from rlhf_rm.rounds.table import Row, describe, round_row, rounds_figure
+from rlhf_rm.rounds.table import Row, describe, round_row
 
 
 def run(cfg: DictConfig) -> list[Row] | None:

@@ -1,170 +1,118 @@
-"""`rlhf-rm report`: one table and figures of many runs, over seeds, with intervals."""
+"""`rlhf-rm report`: one page, with its figures and numbers, on runs, votes, rounds and what was measured."""
 
-import base64
-import glob
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from html import escape
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm.commands.quiet import quiet
-from rlhf_rm.errors import UserError
 from rlhf_rm.files import write_json, write_text
-from rlhf_rm.html import document
-from rlhf_rm.report.figures import by_slice, comparison, curves
-from rlhf_rm.report.runs import Group, grouped, read_runs
-from rlhf_rm.report.table import Estimate, over_seeds, paired
+from rlhf_rm.plots.style import palettes
+from rlhf_rm.report import evaluations, groups, judgements, rounds, votes
+from rlhf_rm.report import run as one_run
+from rlhf_rm.report.inputs import EVALUATION, JUDGEMENT, ROUNDS, RUN, VOTE, Inputs, find_inputs, short_names
+from rlhf_rm.report.page import page
+from rlhf_rm.report.runs import Group, grouped, read_run
+from rlhf_rm.report.section import Section
 
-METRICS = (
-    "accuracy",
-    "val/accuracy_gold",
-    "best val/accuracy_gold",
-    "lost val/accuracy_gold",
-    "val/accuracy",
-    "gold",
-    "gold_reference",
-    "reward",
-    "reward_reference",
-    "length",
-    "perplexity",
-)
-CURVES = ("val/accuracy_gold", "val/accuracy", "val/loss", "train/gold", "train/reward", "train/kl")
-COMPARED = ("accuracy", "gold", "reward")  # of these the first that all have measured is drawn
+DETAILED = 6  # most groups of which the first run has a section of its own
+SERIES = "series of rounds"  # one or several
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
-    """Write ``report.json``, ``report.html`` and its PNGs, and print the table.
+    """Write ``report.json``, ``report.html`` and its PNGs, and print the table of the runs.
 
     Raises:
-        UserError: no finished run among the inputs, or no such baseline.
+        UserError: an input that is nothing known or is damaged, or no such baseline.
     """
     quiet()
-    patterns = [cfg.inputs] if isinstance(cfg.inputs, str) else list(cfg.inputs)
-    directories = [path for pattern in patterns for path in find_runs(pattern)]
-    groups = grouped(read_runs(directories, {path: told(path) for path in directories}))
-    baseline = _baseline(groups, cfg.baseline)
-    rows = [row(group, baseline) for group in groups]
-    figures = {f"{name.replace('/', '_')}_curves": curves(groups, name) for name in CURVES}
-    figures["slices"] = by_slice(groups, "accuracy")
-    for name in [one for one in COMPARED if all(over_seeds(group, one) for group in groups)][:1]:
-        figures[name] = comparison(groups, name)
-    drawn = {name: figure for name, figure in figures.items() if figure is not None}
+    inputs = find_inputs([cfg.inputs] if isinstance(cfg.inputs, str) else list(cfg.inputs))
+    together = grouped([read_run(path, told(path)) for path in inputs.of(RUN)])
+    baseline = groups.named(together, cfg.baseline)
+    rows = [groups.row(group, baseline) for group in together]
+    report: dict[str, Any] = {
+        "runs": len(inputs.of(RUN)),
+        "baseline": baseline.name if baseline else None,
+        "groups": rows,
+        "inputs": [{"kind": kind, "directory": str(path)} for kind, path in inputs.found],
+        "unfinished": [str(path) for path in inputs.unfinished],
+        "unknown": [str(path) for path in inputs.unknown],
+    }
+    of_others, numbers = _of_others(inputs)
+    report |= numbers
+    sections = [*groups.sections(together, rows, cfg.baseline), *_details(together), *of_others]
+    report["figures"] = {plot.name: plot.numbers for one in sections for plot in one.plots}
     run_dir = Path(cfg.paths.run_dir)
-    for name, figure in drawn.items():
-        figure.savefig(run_dir / f"{name}.png")
-    report = {"runs": len(directories), "baseline": baseline.name if baseline else None, "groups": rows}
-    write_json(run_dir / "report.json", report)
-    write_text(run_dir / "report.html", page(report, drawn))
-    print(describe(report))
+    write(run_dir, report, sections, _lead(inputs, together))
+    if len(inputs.of(RUN)) > 1:
+        print(groups.as_text(groups.table(rows, cfg.baseline)))
+    print("\n".join(["", *_lead(inputs, together)]))
     print(f"\nreport  {run_dir / 'report.html'}, {run_dir / 'report.json'}, {run_dir}/*.png")
     return report
 
 
-def find_runs(pattern: str) -> list[Path]:
-    """The run directories that a glob names, or that lie in a sweep's directory.
-
-    Raises:
-        UserError: it names none.
-    """
-    found = [Path(path) for path in sorted(glob.glob(pattern))]  # noqa: PTH207 — Path.glob takes no absolute one
-    found = [path for path in found if path.is_dir()]
-    inside = [path for one in found for path in ([one] if _is_run(one) else sorted(one.iterdir()))]
-    runs = [path for path in inside if _is_run(path)]
-    if not runs:
-        raise UserError(f"inputs={pattern} names no run directory: give runs, sweeps, or a glob of them.")
-    return runs
-
-
 def told(run_dir: Path) -> dict[str, str]:
-    """The overrides of a run by key."""
+    """The overrides of a run by key; one that Hydra did not start is told from others by its directory."""
     file = run_dir / ".hydra" / "overrides.yaml"
-    given = [str(one).split("=", 1) for one in OmegaConf.load(file)] if file.is_file() else []
+    if not file.is_file():
+        return {"run": str(run_dir)}
+    given = [str(one).split("=", 1) for one in OmegaConf.load(file)]
     return {key.lstrip("+~"): value for key, value in (one for one in given if len(one) == 2)}
 
 
-def row(group: Group, baseline: Group | None) -> dict[str, Any]:
-    """A group's numbers, and with a baseline their paired differences from it."""
-    metrics = {name: found for name in METRICS if (found := over_seeds(group, name)) is not None}
-    result: dict[str, Any] = {
-        "name": group.name,
-        "settings": dict(group.settings),
-        "seeds": list(group.runs),
-        "metrics": {name: asdict(found) for name, found in metrics.items()},
-    }
-    if baseline is not None and group is not baseline:
-        against = {name: found for name in metrics if (found := paired(group, baseline, name)) is not None}
-        result["against_baseline"] = {name: asdict(found) for name, found in against.items()}
-    return result
+def write(run_dir: Path, report: dict[str, Any], sections: Sequence[Section], lead: Sequence[str]) -> None:
+    """Leave the numbers, the figures, and the page of both; each figure is drawn once."""
+    write_json(run_dir / "report.json", report)
+    drawings = {}
+    for plot in (plot for one in sections for plot in one.plots):
+        figure = plot.figure()
+        figure.savefig(run_dir / f"{plot.name}.png")
+        drawings[plot.name] = palettes(figure)
+    write_text(run_dir / "report.html", page("Report", lead, sections, drawings))
 
 
-def describe(report: Mapping[str, Any]) -> str:
-    """The table as lines."""
-    cells = _cells(report)
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    lines = ("  ".join(f"{c:<{w}}" for c, w in zip(line, widths, strict=True)).rstrip() for line in cells)
-    return "\n".join(["", *lines])
+def _details(together: Sequence[Group]) -> list[Section]:
+    """A section for the first run of each group, unless there are too many."""
+    if len(together) > DETAILED:
+        return []
+    shown = [next(iter(group.runs.values())) for group in together]
+    names = [group.name for group in together]
+    if len(together) == 1:
+        names = [shown[0].directory.name]
+    return [one_run.section(run, name) for run, name in zip(shown, names, strict=True)]
 
 
-def page(report: Mapping[str, Any], figures: Mapping[str, Any]) -> str:
-    """The HTML of a report."""
-    head, *rows = _cells(report)
-    table = "<tr>" + "".join(f"<th>{escape(one)}</th>" for one in head) + "</tr>"
-    for line in rows:
-        table += "<tr>" + "".join(f"<td>{escape(one)}&emsp;</td>" for one in line) + "</tr>"
-    images = []
-    for name, figure in figures.items():
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        data = base64.b64encode(buffer.getvalue()).decode()
-        images.append(f"<img alt='{escape(name)}' src='data:image/png;base64,{data}'>")
-    lead = f"{report['runs']} runs in {len(report['groups'])} groups; intervals are 95 %, over seeds."
-    return document(
-        "Report",
-        [
-            "<h1>Report</h1>",
-            f"<p class='lead'>{lead}</p>",
-            f"<div class='wide'><table>{table}</table></div>",
-            *images,
-        ],
-    )
+def _of_others(inputs: Inputs) -> tuple[list[Section], dict[str, Any]]:
+    """The sections on what is no run, and what ``report.json`` says of it."""
+    sections: list[Section] = []
+    numbers: dict[str, Any] = {}
+    for kind, part in ((VOTE, votes), (ROUNDS, rounds), (EVALUATION, evaluations)):
+        for path, name in short_names(inputs.of(kind)).items():
+            section, found = part.section(path, name)
+            sections.append(section)
+            numbers.setdefault(f"{kind}s".replace("ss", "s"), {})[name] = found
+    judged = short_names(inputs.of(JUDGEMENT))
+    if judged:
+        section, numbers["judgements"] = judgements.section(judged)
+        sections.append(section)
+    return sections, numbers
 
 
-def _cells(report: Mapping[str, Any]) -> list[list[str]]:
-    names = [name for name in METRICS if any(name in group["metrics"] for group in report["groups"])]
-    head = ["", "seeds", *names]
-    if report["baseline"]:
-        head += [f"{name} − {report['baseline']}" for name in names[:1]]
-    lines = [head]
-    for group in report["groups"]:
-        line = [group["name"], str(len(group["seeds"]))]
-        line += [_shown(group["metrics"].get(name)) for name in names]
-        if report["baseline"]:
-            line += [_shown(group.get("against_baseline", {}).get(name)) for name in names[:1]]
-        lines.append(line)
+def _lead(inputs: Inputs, together: Sequence[Group]) -> list[str]:
+    """What the report is of, and what was left out."""
+    counts = [(kind, len(inputs.of(kind))) for kind in (RUN, VOTE, ROUNDS, EVALUATION, JUDGEMENT)]
+    lines = [
+        ", ".join(f"{n} {SERIES if kind == ROUNDS else kind + 's' * (n > 1)}" for kind, n in counts if n)
+        + "."
+    ]
+    if inputs.unfinished:
+        names = ", ".join(map(str, inputs.unfinished))
+        lines.append(f"Left out, since unfinished: {names}.")
+    if inputs.unknown:
+        lines.append(f"Left out, since nothing known lies there: {', '.join(map(str, inputs.unknown))}.")
+    if len(together) > DETAILED:
+        lines.append(f"Of more than {DETAILED} groups of runs none has a section of its own.")
+    elif any(len(group.runs) > 1 for group in together):
+        lines.append("The first run of each group has a section of its own.")
     return lines
-
-
-def _shown(found: Mapping[str, Any] | None) -> str:
-    if found is None:
-        return ""
-    one = Estimate(**found)
-    return f"{one.mean:.3f}" + ("" if one.low is None else f" ({one.low:.3f} to {one.high:.3f})")
-
-
-def _baseline(groups: Sequence[Group], name: str | None) -> Group | None:
-    if name is None:
-        return None
-    found = [group for group in groups if group.name == name]
-    if not found:
-        raise UserError(
-            f"baseline={name} is no group: use one of {'; '.join(group.name for group in groups)}."
-        )
-    return found[0]
-
-
-def _is_run(path: Path) -> bool:
-    return (path / "config.yaml").is_file()

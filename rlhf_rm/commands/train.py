@@ -17,10 +17,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm.callbacks.best import BestCheckpoint
 from rlhf_rm.callbacks.checkpoint import check_readable, checkpoints, damage, newest_whole
-from rlhf_rm.callbacks.embedding import embedding
-from rlhf_rm.callbacks.figures import preference_figures
-from rlhf_rm.callbacks.history import policy_curves
-from rlhf_rm.callbacks.shifted import shifted_figure
 from rlhf_rm.callbacks.throughput import Throughput
 from rlhf_rm.cli import RANK_CONFIG, register_resolvers
 from rlhf_rm.commands.build import Run, build_run
@@ -30,13 +26,22 @@ from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.commands.responses import row, write_rows
 from rlhf_rm.commands.stored import storable
 from rlhf_rm.commands.summary import print_summary
+from rlhf_rm.data.preference import PreferenceDataModule
+from rlhf_rm.data.worth_reading import WorthReading, worth_reading, write_worth_reading
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import write_json, write_text
 from rlhf_rm.methods.contrastive import ContrastiveRewardModule
 from rlhf_rm.methods.meta import MetaRewardModule
 from rlhf_rm.methods.policy import PolicyModule
 from rlhf_rm.methods.reward import RewardModule
-from rlhf_rm.methods.step import StepModule
+from rlhf_rm.metrics.drawn import drawn
+from rlhf_rm.metrics.embedding import projected
+from rlhf_rm.metrics.rewards import Rewards
+from rlhf_rm.metrics.shifted import spread
+from rlhf_rm.plots.embedding import embedding
+from rlhf_rm.plots.policy import policy_curves
+from rlhf_rm.plots.preference import preference_figures
+from rlhf_rm.plots.shifted import shifted_figure
 from rlhf_rm.ranks import is_first_rank
 from rlhf_rm.strategies.fsdp import FSDPStrategy
 from rlhf_rm.strategies.sharded_checkpoint import FromShards, is_sharded
@@ -194,23 +199,39 @@ def _objects(group: DictConfig | None) -> list[Any]:
     ]
 
 
-def _save_figures(trainer: L.Trainer, module: StepModule, run_dir: Path) -> None:
-    """The plots of the test, as files and as images of the loggers."""
+def _save_figures(trainer: L.Trainer, parts: Run, run_dir: Path) -> None:
+    """The plots of the test, as files and as images of the loggers; their numbers; and pairs to be read."""
+    module = parts.module
+    shown: dict[str, Any] = {}
     figures: dict[str, Any] = {}
+    datamodule = parts.datamodule
     if isinstance(module, RewardModule) and module.test_rewards is not None:
-        found = preference_figures(module.test_rewards, "test")
+        assert isinstance(datamodule, PreferenceDataModule)
+        shown["sets"] = {"test": drawn(module.test_rewards)}
+        found = preference_figures(shown["sets"]["test"], "test")
         figures |= {f"test/{name}": figure for name, figure in found.items()}
+        write_worth_reading(run_dir, _worth_reading(module.test_rewards, datamodule))
     if isinstance(module, ContrastiveRewardModule) and module.states_before is not None:
-        figures["test/embedding"] = embedding(module.states_before, module.states_of("test"))
+        shown["embedding"] = projected(module.states_before, module.states_of("test"))
+        figures["test/embedding"] = embedding(shown["embedding"])
     if isinstance(module, MetaRewardModule) and module.shifted_before and module.shifted_after:
-        figures["val/shifted"] = shifted_figure(module.shifted_before, module.shifted_after)
+        shown["shifted"] = spread(module.shifted_before, module.shifted_after)
+        figures["val/shifted"] = shifted_figure(shown["shifted"])
     if isinstance(module, PolicyModule) and module.history:
         figures["train/curves"] = policy_curves(module.history)
+    if shown:
+        write_json(run_dir / "figures.json", shown)
     for name, figure in figures.items():
         figure.savefig(run_dir / f"{name.replace('/', '_')}.png")
         for logger in trainer.loggers:
             if hasattr(logger, "log_figure"):
                 logger.log_figure(name, figure)
+
+
+def _worth_reading(rewards: Rewards, datamodule: PreferenceDataModule) -> list[WorthReading]:
+    """The test pairs at the ends and in the middle of what the model says."""
+    difference = (rewards.chosen.double() - rewards.rejected.double()).numpy()
+    return worth_reading(difference, None, lambda row: datamodule.text("test", int(rewards.index[row])))
 
 
 def _say_where(run_dir: Path, checkpoint: Path | None) -> None:
@@ -260,7 +281,7 @@ def _finish(
         "tokens_per_second": throughput.tokens_per_second if throughput else None,
         "data": parts.datamodule.report(),
     }
-    _save_figures(trainer, parts.module, run_dir)
+    _save_figures(trainer, parts, run_dir)
     if isinstance(parts.module, PolicyModule):
         for name, said in parts.module.spoken.items():
             write_rows(run_dir / f"{name}.jsonl", [row(prompt, [response]) for prompt, response in said])

@@ -24,13 +24,15 @@ from rlhf_rm.data.rows import ALL
 from rlhf_rm.data.splits import fold_of
 from rlhf_rm.data.strengths import MANIFEST, Strengths, from_members, write_strengths
 from rlhf_rm.data.trained_on import trained_on
-from rlhf_rm.data.types import PreferenceSource
+from rlhf_rm.data.types import PreferencePair, PreferenceSource
+from rlhf_rm.data.worth_reading import worth_reading, write_worth_reading
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import fingerprint, sha256, write_bytes, write_json, write_text
 from rlhf_rm.methods.scoring import pair_differences
 from rlhf_rm.models.load import load_reward_model, tokenizer_of
+from rlhf_rm.voting.drawn import drawn
 from rlhf_rm.voting.figures import vote_figures
-from rlhf_rm.voting.page import page
+from rlhf_rm.voting.page import page, text_of
 from rlhf_rm.voting.summary import summarise
 
 log = logging.getLogger(__name__)
@@ -71,13 +73,22 @@ def run(cfg: DictConfig) -> Strengths:
     file = write_strengths(run_dir, strengths)
     about = {"strengths": sha256(file)} | manifest(cfg, members, source, sets, summary)
     write_json(run_dir / MANIFEST, about)
-    figures = vote_figures(strengths, summary)
-    for name, figure in figures.items():
-        figure.savefig(run_dir / f"{name}.png")
-    write_text(run_dir / "vote.html", page(strengths, distinct, summary, figures, f"Vote on {source.name}"))
+    show(run_dir, strengths, distinct, summary, f"Vote on {source.name}")
     print(describe(summary, len(strengths.members_MB)))
     print(f"strengths  {file}, {run_dir / 'vote.html'}, {run_dir / MANIFEST}")
     return strengths
+
+
+def show(
+    run_dir: Path, strengths: Strengths, pairs: Sequence[PreferencePair], summary: dict[str, Any], title: str
+) -> None:
+    """Leave what is there to look at: the pairs worth reading, the figures, and a page of both."""
+    read = worth_reading(strengths.mean, strengths.std, lambda row: text_of(pairs[row]))
+    write_worth_reading(run_dir, read)
+    figures = vote_figures(drawn(strengths, summary))
+    for name, figure in figures.items():
+        figure.savefig(run_dir / f"{name}.png")
+    write_text(run_dir / "vote.html", page(summary, len(strengths.members_MB), read, figures, title))
 
 
 @dataclass(frozen=True)

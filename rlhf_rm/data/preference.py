@@ -17,6 +17,7 @@ from rlhf_rm.data.module import StepDataModule
 from rlhf_rm.data.preference_split import PreferenceSplit
 from rlhf_rm.data.relabel import Relabelling, summary
 from rlhf_rm.data.splits import fold_of
+from rlhf_rm.data.worth_reading import Text
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import cached_directory, fingerprint, read_json, write_json
 
@@ -150,6 +151,20 @@ class PreferenceDataModule(StepDataModule):
         """How a message names a pair: its own id and the beginning of its ``pair_id``."""
         table = self.split(split).table
         return f"{table['id'][index].as_py()} ({table['pair_id'][index].as_py()[:16]}…)"
+
+    def text(self, split: str, index: int) -> Text:
+        """A pair as the model reads it: without what was cut, and without special tokens."""
+        served = self.split(split)
+        row = served.table.slice(index, 1).to_pylist()[0]
+        tree = served.trees[row["tree"]]
+        (chosen, begins), (rejected, _) = (
+            (tree.branches[row[side]], tree.prompt_tokens[row[side]]) for side in ("chosen", "rejected")
+        )
+        prompt, chosen, rejected = (
+            str(self.tokenizer.decode(tokens, skip_special_tokens=True)).strip()
+            for tokens in (chosen[:begins], chosen[begins:], rejected[begins:])
+        )
+        return Text(row["id"] or row["pair_id"][:16], prompt, chosen, rejected)
 
     def probes(self, count: int = 8) -> list[Dialogue]:
         """See :class:`StepDataModule`."""

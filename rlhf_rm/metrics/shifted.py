@@ -5,12 +5,15 @@ Shape legend: B pairs of responses to the same prompt.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from rlhf_rm.functional.meta import difference_objective
+
+BINS = 40  # of the histogram
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True)
@@ -63,3 +66,30 @@ class ShiftedRewards:
             right_B = (self.differences() * gold_B.sign() > 0)[differs_B]
             told["accuracy_gold"] = float(right_B.float().mean())
         return told
+
+
+def spread(before: ShiftedRewards, after: ShiftedRewards) -> dict[str, Any]:
+    """How |r_i − r_j| is distributed before and after training.
+
+    Args:
+        before, after: rewards of the same responses.
+
+    Returns:
+        ``edges`` of the bins, the last of which also holds all beyond it; for ``before`` and ``after`` the
+        ``pairs`` in each, ``quantiles`` (5, 25, 50, 75 and 95 %) and the :meth:`ShiftedRewards.summary`.
+    """
+    parts = {"before": before, "after": after}
+    apart = {name: one.differences().abs().double() for name, one in parts.items()}
+    # A few far pairs would leave the others a single bar.
+    widest = float(torch.quantile(torch.cat(list(apart.values())), 0.99)) or 1.0
+    return {
+        "edges": torch.linspace(0, widest, BINS + 1).tolist(),
+        **{
+            name: {
+                "pairs": torch.histc(apart_B.clamp(max=widest), BINS, 0, widest).int().tolist(),
+                "quantiles": torch.quantile(apart_B, torch.tensor(QUANTILES).double()).tolist(),
+                **parts[name].summary(),
+            }
+            for name, apart_B in apart.items()
+        },
+    }

@@ -1,1 +1,1 @@
-"""What many runs say together: tables and figures over seeds, with intervals."""
+"""What runs, votes, rounds, evaluations and judgements say together, as one page."""

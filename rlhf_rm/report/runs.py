@@ -1,13 +1,13 @@
 """Runs, read back from their directories, and put into groups that differ in the seed alone."""
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rlhf_rm.errors import UserError
+from rlhf_rm.report.inputs import expecting, read
 
 # Settings that say where a run is, not what it is.
 ELSEWHERE = ("hydra.", "paths.", "launcher", "logger", "resume")
@@ -23,12 +23,16 @@ class TrainedRun:
         overrides: what it was told, by key, as text.
         metrics: of the test by name, of the last validation as ``val/NAME``.
         curves: of each metric the (step, value) that were logged.
+        results: all of its metrics.json.
+        drawn: its figures.json; empty without one.
     """
 
     directory: Path
     overrides: Mapping[str, str]
     metrics: Mapping[str, float]
     curves: Mapping[str, Sequence[tuple[int, float]]]
+    results: Mapping[str, Any] = field(default_factory=dict)
+    drawn: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def seed(self) -> str:
@@ -51,33 +55,27 @@ class Group:
     runs: Mapping[str, TrainedRun]
 
 
-def read_runs(directories: Sequence[Path], overrides: Mapping[Path, Mapping[str, str]]) -> list[TrainedRun]:
-    """The finished runs among these directories.
+def read_run(directory: Path, overrides: Mapping[str, str]) -> TrainedRun:
+    """A finished run.
 
     Args:
-        directories: of runs; those that hold no metrics.json are left out.
-        overrides: what each run was told.
+        directory: of the run.
+        overrides: what it was told, by key.
 
     Raises:
-        UserError: none is a finished run.
+        UserError: a file of it is damaged.
     """
-    runs = []
-    for directory in directories:
-        file = directory / "metrics.json"
-        if not file.is_file():
-            continue
-        results = json.loads(file.read_text(encoding="utf-8"))
+    metrics, curves, figures = (directory / name for name in ("metrics.json", "metrics.csv", "figures.json"))
+    results = read(metrics)
+    with expecting(metrics):
         test = next(iter(results["sets"].values()))
-        metrics = {name: float(value) for name, value in test.items() if isinstance(value, int | float)}
-        metrics |= results["validation"]
-        kept = {key: value for key, value in overrides[directory].items() if not key.startswith(ELSEWHERE)}
-        runs.append(TrainedRun(directory, kept, metrics, _curves(directory / "metrics.csv")))
-    if not runs:
-        raise UserError(
-            f"none of the {len(directories)} directories holds a finished run (a metrics.json): name run "
-            "directories, or a glob of them such as 'outputs/train_sweeps/DATE/*'."
-        )
-    return runs
+        numbers = {name: float(value) for name, value in test.items() if isinstance(value, int | float)}
+        numbers |= results["validation"]
+    with expecting(curves):
+        logged = _curves(curves)
+    kept = {key: value for key, value in overrides.items() if not key.startswith(ELSEWHERE)}
+    drawn = read(figures) if figures.is_file() else {}
+    return TrainedRun(directory, kept, numbers, logged, results, drawn)
 
 
 def grouped(runs: Sequence[TrainedRun]) -> list[Group]:
@@ -105,13 +103,18 @@ def grouped(runs: Sequence[TrainedRun]) -> list[Group]:
                 "name each run once."
             )
         members[run.seed] = run
-    return [Group(_name(settings), dict(settings), members) for settings, members in groups.items()]
+    return [
+        Group(_name(settings, len(varying), alone=len(groups) == 1), dict(settings), members)
+        for settings, members in groups.items()
+    ]
 
 
-def _name(settings: Sequence[tuple[str, str]]) -> str:
-    if len(settings) == 1:
+def _name(settings: Sequence[tuple[str, str]], varying: int, *, alone: bool) -> str:
+    if not settings:
+        return "all runs" if alone else "defaults"
+    if varying == 1:
         return settings[0][1]
-    return ", ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in settings) or "all runs"
+    return ", ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in settings)
 
 
 def _curves(file: Path) -> dict[str, list[tuple[int, float]]]:

@@ -1,15 +1,11 @@
-"""What rounds of iterated RLHF came to: one table and one figure, from what their stages left."""
+"""What rounds of iterated RLHF came to, from what their stages left, as a table."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlhf_rm.files import read_json
 from rlhf_rm.judging.base import LOSE, TIE, WIN
-from rlhf_rm.plots import BLUE, GREEN, GREY, INK, ORANGE, new_figure, style
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 Row = dict[str, Any]
 # What the table says of each round: a key of its row, a heading, a format.
@@ -42,7 +38,9 @@ def round_row(number: int, directories: Mapping[str, Path]) -> Row:
         ``_ci95``; ``gold``, ``reward`` (means over the test prompts of PPO), ``kl`` (nats a response from
         where PPO began, in its last iteration); ``accuracy_policy`` (by gold, of the reward model on what the
         policy said before the round) and ``accuracy_test`` with their ``_ci95``; ``accuracy_validation``; and
-        what a run of MetaRM logged last: ``spread``, ``objective``, ``ascent_length``, ``ascent_cosine``.
+        of a run of MetaRM ``spread``, ``objective``, ``ascent_length``, ``ascent_cosine``, as it logged them
+        last, and ``apart``, the quantiles of |r_i − r_j| ``before`` and ``after`` its training (see
+        :func:`rlhf_rm.metrics.shifted.spread`).
     """
     row: Row = {"round": number}
     judged = read_json(directories["judgement"] / "judgement.json")
@@ -65,77 +63,30 @@ def round_row(number: int, directories: Mapping[str, Path]) -> Row:
     }
     row |= {ours: validation[theirs] for theirs, ours in names.items() if theirs in validation}
     row |= reward.get("ascent", {})
+    figures = directories["reward"] / "figures.json"
+    shifted = read_json(figures).get("shifted") if figures.is_file() else None
+    if shifted is not None:
+        row["apart"] = {when: shifted[when]["quantiles"] for when in ("before", "after")}
     if "accuracy" in directories:
         found = read_json(directories["accuracy"] / "evaluation.json")["sets"]["all"]
         row |= {"accuracy_policy": found["accuracy"], "accuracy_policy_ci95": found["accuracy_ci95"]}
     return row
 
 
-def describe(rows: Sequence[Row]) -> str:
-    """The rounds as lines of a table; what no round has measured has no column."""
+def cells(rows: Sequence[Row]) -> list[list[str]]:
+    """The rounds as a table of text under its headings; what no round has measured has no column."""
     shown = [(key, heading, form) for key, heading, form in COLUMNS if any(key in row for row in rows)]
-    cells = [["round", *(heading for _, heading, _ in shown)]]
-    for row in rows:
-        cells.append(
-            [str(row["round"])] + [form.format(row[key]) if key in row else "" for key, _, form in shown]
-        )
-    widths = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    lines = [
+        [str(row["round"])] + [form.format(row[key]) if key in row else "" for key, _, form in shown]
+        for row in rows
+    ]
+    return [["round", *(heading for _, heading, _ in shown)], *lines]
+
+
+def describe(rows: Sequence[Row]) -> str:
+    """The rounds as lines of a table."""
+    lines = cells(rows)
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines
     )
-
-
-def rounds_figure(rows: Sequence[Row]) -> "Figure":
-    """Win, tie and lose by round, the reward model's accuracy, and gold beside reward where it is known."""
-    number = [row["round"] for row in rows]
-    panels = [_outcomes, _accuracies] + ([_scores] if all("reward" in row for row in rows) else [])
-    figure = new_figure((4.6 * len(panels), 4.2))
-    for axes, draw in zip(figure.subplots(1, len(panels)), panels, strict=True):
-        draw(axes, rows)
-        axes.set_xticks(number)
-        axes.set_xlabel("round")
-    return figure
-
-
-def _outcomes(axes: Any, rows: Sequence[Row]) -> None:
-    style(axes, "Against the first policy")
-    number = [row["round"] for row in rows]
-    bottom = [0.0] * len(rows)
-    for name, colour in ((WIN, GREEN), (TIE, "#d8d8d4"), (LOSE, ORANGE)):
-        share = [row[name] for row in rows]
-        axes.bar(number, share, bottom=bottom, color=colour, width=0.62, label=name)
-        for x, y, height in zip(number, bottom, share, strict=True):
-            if height > 0.05:
-                axes.text(x, y + height / 2, f"{height:.0%}", ha="center", va="center", fontsize=9, color=INK)
-        bottom = [y + height for y, height in zip(bottom, share, strict=True)]
-    axes.set(ylim=(0, 1), ylabel="share of the comparisons")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, frameon=False, fontsize=9)
-
-
-def _accuracies(axes: Any, rows: Sequence[Row]) -> None:
-    style(axes, "Accuracy of the reward model")
-    lines = (
-        ("accuracy_policy", "on the policy's responses, by gold", BLUE),
-        ("accuracy_test", "on the original test pairs", GREY),
-    )
-    for name, label, colour in lines:
-        found = [(row["round"], row[name], row[f"{name}_ci95"]) for row in rows if name in row]
-        if not found:
-            continue
-        x, y = [one[0] for one in found], [one[1] for one in found]
-        axes.plot(x, y, "o-", color=colour, label=label, markersize=5)
-        for at, _, interval in found:
-            if interval is not None:
-                axes.plot([at, at], interval, color=colour, linewidth=1.4)
-    axes.set_ylabel("accuracy, with 95 % intervals")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False, fontsize=9)
-
-
-def _scores(axes: Any, rows: Sequence[Row]) -> None:
-    style(axes, "What the policy gets")
-    number = [row["round"] for row in rows]
-    axes.plot(number, [row["reward"] for row in rows], "o-", color=BLUE, label="reward model of the round")
-    if all("gold" in row for row in rows):
-        axes.plot(number, [row["gold"] for row in rows], "o-", color=ORANGE, label="gold")
-    axes.set_ylabel("mean over the test prompts")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False, fontsize=9)

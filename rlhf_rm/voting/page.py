@@ -1,78 +1,61 @@
-"""The pairs of a vote that are worth reading, as one self-contained page; the data's text is escaped."""
+"""A vote as one self-contained page: its figures, and the pairs worth reading, whose text is escaped."""
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from rlhf_rm.data.strengths import Strengths
 from rlhf_rm.data.types import PreferencePair
-from rlhf_rm.html import document
+from rlhf_rm.data.worth_reading import AMBIGUOUS, STRONGEST, WEAKEST, Text, WorthReading
+from rlhf_rm.html import document, picture, reading
+from rlhf_rm.plots.style import palettes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-SHOWN = 12
+TITLES = {
+    WEAKEST: "The weakest: most against the label",
+    AMBIGUOUS: "The most ambiguous",
+    STRONGEST: "The strongest",
+}
 
 
 def page(
-    strengths: Strengths,
-    pairs: Sequence[PreferencePair],
     summary: Mapping[str, Any],
+    members: int,
+    pairs: Sequence[WorthReading],
     figures: Mapping[str, "Figure"],
     title: str,
 ) -> str:
     """The HTML of a vote.
 
     Args:
-        strengths: of all pairs.
-        pairs: those that :func:`worth_reading` names, at least.
         summary: see :func:`rlhf_rm.voting.summary.summarise`.
+        members: how many voted.
+        pairs: see :func:`rlhf_rm.data.worth_reading.worth_reading`.
         figures: by name.
         title: what was voted on.
     """
-    by_id = {pair.pair_id: pair for pair in pairs}
+    shown = [f"<figure>{picture(*palettes(figure), alt=name)}</figure>" for name, figure in figures.items()]
     body = [
         f"<h1>{escape(title)}</h1>",
-        f"<p class='lead'>{len(strengths):,} pairs, {len(strengths.members_MB)} members; "
+        f"<p class='lead'>{summary['pairs']:,} pairs, {members} members; "
         f"{summary['negative']:.1%} of the labels go against the vote.</p>",
-        *(_image(name, figure) for name, figure in figures.items()),
+        f"<div class='plots'>{''.join(shown)}</div>",
     ]
-    for name, rows in worth_reading(strengths).items():
-        shown = "".join(_pair(strengths, row, by_id[strengths.pair_id[row]]) for row in rows)
-        body.append(f"<h2>{name}</h2><section>{shown}</section>")
+    for kind, name in TITLES.items():
+        texts = "".join(article(one) for one in pairs if one.kind == kind)
+        body.append(f"<h2>{name}</h2><div class='card'>{texts}</div>")
     return document(title, body)
 
 
-def worth_reading(strengths: Strengths) -> dict[str, list[int]]:
-    """Rows of the weakest, the most ambiguous (mean nearest to 0) and the strongest pairs."""
-    order = np.argsort(strengths.mean, kind="stable")
-    near = np.argsort(np.abs(strengths.mean), kind="stable")
-    return {
-        "The weakest: most against the label": order[:SHOWN].tolist(),
-        "The most ambiguous": near[:SHOWN].tolist(),
-        "The strongest": order[::-1][:SHOWN].tolist(),
-    }
+def article(pair: WorthReading) -> str:
+    """The HTML of one pair."""
+    spread = "" if pair.std is None else f" ± {pair.std:.2f}"
+    texts = {"prompt": pair.text.prompt, "chosen": pair.text.chosen, "rejected": pair.text.rejected}
+    return reading(f"{pair.difference:+.2f}{spread} · {pair.text.name}", texts)
 
 
-def _pair(strengths: Strengths, row: int, pair: PreferencePair) -> str:
-    texts = {
-        "prompt": "\n\n".join(f"{message.role}: {message.content}" for message in pair.messages),
-        "chosen": pair.chosen,
-        "rejected": pair.rejected,
-    }
-    shown = "".join(
-        f"<dt>{name}</dt><dd>{escape(text) or '<em>empty</em>'}</dd>" for name, text in texts.items()
-    )
-    strength = f"{strengths.mean[row]:+.2f} ± {strengths.std[row]:.2f}"
-    return f"<article><h4>{strength} · {escape(pair.id or pair.pair_id[:16])}</h4><dl>{shown}</dl></article>"
-
-
-def _image(name: str, figure: "Figure") -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f"<img alt='{escape(name)}' src='data:image/png;base64,{data}'>"
+def text_of(pair: PreferencePair) -> Text:
+    """A pair of the data as text."""
+    prompt = "\n\n".join(f"{message.role}: {message.content}" for message in pair.messages)
+    return Text(pair.id or pair.pair_id[:16], prompt, pair.chosen, pair.rejected)

@@ -30,8 +30,11 @@ def test_denoising_ends_in_a_table_with_paired_differences_and_curves(rlhf_rm, s
     assert flip["against_baseline"]["accuracy"]["mean"] == pytest.approx((c + d - a - b) / 2)
     assert none["metrics"]["best val/accuracy_gold"]["mean"] >= none["metrics"]["val/accuracy_gold"]["mean"]
     pngs = {path.name for path in (tmp_path / "report").glob("*.png")}
-    assert {"accuracy.png", "val_accuracy_gold_curves.png", "val_loss_curves.png"} <= pngs
-    assert (tmp_path / "report/report.html").read_text().count("data:image/png") == len(pngs)
+    assert {"accuracy.png", "val_accuracy_gold_curves.png", "val_loss_curves.png", "length.png"} <= pngs
+    assert {path.removesuffix(".png") for path in pngs} == report["figures"].keys()
+    assert (tmp_path / "report/report.html").read_text().count("<img ") == len(pngs)
+    curve = report["figures"]["val_accuracy_gold_curves"]["groups"][1]
+    assert curve["mean"][-1] == pytest.approx(flip["metrics"]["val/accuracy_gold"]["mean"])
     assert "accuracy − none" in ended.out
 
 
@@ -48,14 +51,19 @@ def test_deciles_are_drawn_by_slice(rlhf_rm, sweep, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["inputs=nothing/*"], "inputs=nothing/* names no run directory"),
-        (["inputs={unfinished}"], "none of the 1 directories holds a finished run"),
+        (["inputs=nothing/*"], "inputs=nothing/* matches no directory: give a run (metrics.json), a vote"),
+        (["inputs={unfinished}"], "none of the 1 runs and rounds that inputs names is finished"),
+        (["inputs={damaged}"], "damaged/metrics.json is damaged and cannot be read"),
+        (["inputs={damaged}/empty"], "damaged/empty names nothing that a report reads"),
     ],
 )
 def test_bad_input_is_one_sentence(rlhf_rm, tmp_path, overrides, message):
     (tmp_path / "unfinished").mkdir()
     (tmp_path / "unfinished/config.yaml").touch()
-    ended = rlhf_rm("report", *(one.format(unfinished=tmp_path / "unfinished") for one in overrides))
+    (tmp_path / "damaged/empty").mkdir(parents=True)
+    (tmp_path / "damaged/metrics.json").write_text('{"sets": {')
+    places = {name: tmp_path / name for name in ("unfinished", "damaged")}
+    ended = rlhf_rm("report", *(one.format(**places) for one in overrides))
     assert ended.code == 2 and message in ended.err and ended.err.count("\n") == 1
 
 
@@ -70,4 +78,28 @@ def test_policies_are_compared_by_gold_with_their_curves(rlhf_rm, small, tmp_pat
         measured = json.loads((tmp_path / f"runs/{job}/metrics.json").read_text())["sets"]["test"]
         assert group["metrics"]["gold"]["mean"] == pytest.approx(measured["gold"])
     names = {"gold.png", "train_gold_curves.png", "train_reward_curves.png", "train_kl_curves.png"}
-    assert names == {path.name for path in (tmp_path / "report").glob("*.png")}
+    pngs = {path.name for path in (tmp_path / "report").glob("*.png")}
+    assert names == {name for name in pngs if not name.startswith("run_")}
+    assert {f"run_{rate}_gold_against_proxy.png" for rate in ("0_001", "0_0001")} <= pngs
+
+
+def test_a_single_run_shows_its_worst_pairs_as_text(rlhf_rm, small, tmp_path):
+    evil = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+    rows = [{"prompt": f"{i} {evil}", "chosen": f"a {i % 7} {evil}", "rejected": f"b {i}"} for i in range(80)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = ["data=jsonl", f"data.path={tmp_path}/pairs.jsonl", "method=contrastive"]
+    told += ["contrastive=simcse_pairs", *(one for one in small if not one.startswith("data."))]
+    ended = rlhf_rm("train", *told, f"hydra.run.dir={tmp_path}/one")
+    assert ended.code == 0, ended.err
+    ended = rlhf_rm("report", f"inputs={tmp_path}/one", f"hydra.run.dir={tmp_path}/report")
+    assert ended.code == 0, ended.err
+    page = (tmp_path / "report/report.html").read_text()
+    assert "<script" not in page and "<img src=x" not in page
+    assert page.count("&lt;script&gt;alert(1)") > 20
+    report = json.loads((tmp_path / "report/report.json").read_text())
+    test = json.loads((tmp_path / "one/metrics.json").read_text())["sets"]["test"]
+    margins = report["figures"]["run_one_test_margins"]
+    assert margins["accuracy"] == test["accuracy"] and margins["pairs"] == test["pairs"]
+    assert report["figures"]["run_one_test_reliability"]["ece"] == pytest.approx(test["ece"])
+    for panel in ("responses_before", "responses_after", "differences_before", "differences_after"):
+        assert (tmp_path / f"report/run_one_{panel}.png").is_file()

@@ -1,7 +1,6 @@
 import pytest
 
 from rlhf_rm.errors import UserError
-from rlhf_rm.report.figures import by_slice, comparison, curves
 from rlhf_rm.report.runs import TrainedRun, grouped
 from rlhf_rm.report.table import estimate, metric_of, over_seeds, paired
 
@@ -48,24 +47,3 @@ def test_best_and_lost_are_of_the_curve(tmp_path):
     assert metric_of(one, "best val/accuracy") == 0.8
     assert metric_of(one, "lost val/accuracy") == pytest.approx(0.1)
     assert metric_of(one, "lost val/nothing") is None
-
-
-def test_figures_are_drawn_for_what_there_is(tmp_path):
-    plain = grouped([run(tmp_path, 0.5, curve=(0.4, 0.6), seed=s, denoise=d) for s in (1, 2) for d in "ab"])
-    assert by_slice(plain, "accuracy") is None
-    assert len(curves(plain, "val/accuracy").axes[0].lines) == 2
-    assert curves(plain, "val/loss") is None
-    comparison(plain, "accuracy").canvas.draw()
-    key = "denoise__recipe__steps__slice__"
-    runs = [
-        run(tmp_path, 0.1 * number, seed=seed, **{f"{key}number": number, f"{key}flip": flip})
-        for seed in (1, 2)
-        for number in range(3)
-        for flip in ("false", "true")
-    ]
-    lines = by_slice(grouped(runs), "accuracy").axes[0].lines
-    drawn = {line.get_label(): line.get_ydata() for line in lines if len(line.get_xdata()) == 3}
-    assert {name: list(values) for name, values in drawn.items()} == {
-        "as labelled": [0.0, 0.1, 0.2],
-        "flipped": [0.0, 0.1, 0.2],
-    }

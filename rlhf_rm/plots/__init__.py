@@ -1,0 +1,1 @@
+"""How figures look, and those that more than one command draws; each from numbers as they lie in JSON."""

@@ -1,0 +1,130 @@
+"""What an input is, is told by its files; what is none or damaged is told in one sentence."""
+
+import json
+
+import pytest
+
+from rlhf_rm.errors import UserError
+from rlhf_rm.report import evaluations, judgements, rounds, votes
+from rlhf_rm.report import run as one_run
+from rlhf_rm.report.inputs import find_inputs, short_names
+from rlhf_rm.report.runs import read_run
+
+
+def test_kinds_are_told_by_files_in_directories_sweeps_and_globs(artefacts, tmp_path):
+    artefacts.write_run(tmp_path / "sweep/0")
+    artefacts.write_run(tmp_path / "sweep/1", 2)
+    artefacts.write_started(tmp_path / "sweep/2", ["seed=3"])
+    artefacts.write_vote(tmp_path / "all/vote")
+    artefacts.write_rounds(tmp_path / "all/rounds", 1)
+    artefacts.write_evaluation(tmp_path / "all/evaluation")
+    artefacts.write_judgement(tmp_path / "all/judgement")
+    (tmp_path / "all/nothing").mkdir()
+    (tmp_path / "all/file.txt").touch()
+    found = find_inputs([str(tmp_path / "sweep"), str(tmp_path / "all/*"), str(tmp_path / "sweep/1")])
+    assert [(kind, path.name) for kind, path in found.found] == [
+        ("run", "0"),
+        ("run", "1"),
+        ("evaluation", "evaluation"),
+        ("judgement", "judgement"),
+        ("rounds", "rounds"),
+        ("vote", "vote"),
+    ]
+    assert [path.name for path in found.unfinished] == ["2"]
+    assert [path.name for path in found.unknown] == ["nothing"]
+
+
+def test_names_are_as_long_as_they_must_be(tmp_path):
+    a, b, c = (tmp_path / name for name in ("x/one", "y/one", "y/two"))
+    assert list(short_names([a, c]).values()) == ["one", "two"]
+    assert list(short_names([a, b]).values()) == ["x/one", "y/one"]
+    assert list(short_names([tmp_path / "p/a_b", tmp_path / "q/a-b"]).values()) == ["p/a_b", "q/a-b"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("absent/*", "inputs=absent/* matches no directory: give a run (metrics.json), a vote"),
+        ("empty", "inputs=empty names nothing that a report reads (empty has no such file): give a run"),
+        ("begun", "none of the 1 runs and rounds that inputs names is finished"),
+    ],
+)
+def test_what_is_nothing_known_is_told_with_what_is(artefacts, tmp_path, monkeypatch, pattern, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    artefacts.write_started(tmp_path / "begun", [])
+    with pytest.raises(UserError) as told:
+        find_inputs([pattern])
+    assert message in str(told.value) and "\n" not in str(told.value)
+
+
+READ = {
+    "metrics.json": ("write_run", lambda path: read_run(path, {})),
+    "metrics.csv": ("write_run", lambda path: read_run(path, {})),
+    "figures.json": ("write_run", lambda path: one_run.section(read_run(path, {}), "x")),
+    "worth_reading.jsonl": ("write_vote", lambda path: votes.section(path, "x")),
+    "manifest.json": ("write_vote", lambda path: votes.section(path, "x")),
+    "strengths.parquet": ("write_vote", lambda path: votes.section(path, "x")),
+    "rounds.json": ("write_rounds", lambda path: rounds.section(path, "x")),
+    "evaluation.json": ("write_evaluation", lambda path: evaluations.section(path, "x")),
+    "judgement.json": ("write_judgement", lambda path: judgements.section({path: "x"})),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+@pytest.mark.parametrize("damage", ["cut", "other", "list", "bytes"])
+def test_a_damaged_file_is_named(artefacts, tmp_path, name, damage):
+    make, read = READ[name]
+    file = getattr(artefacts, make)(tmp_path / "it") / name
+    whole = file.read_bytes()
+    contents = {
+        "cut": whole[: len(whole) // 2],
+        "other": b'{"x": 1}\n',
+        "list": b"[1, 2]\n",
+        "bytes": b"\xff\xfe\0",
+    }
+    file.write_bytes(contents[damage])
+    if name == "metrics.csv":
+        file.write_bytes(b"step,val/accuracy\n10,much\n" if damage != "bytes" else b"step,a\n1,\xff\n")
+    with pytest.raises(UserError) as told:
+        read(tmp_path / "it")
+    assert name in str(told.value) and str(tmp_path / "it") in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_inputs_that_keep_little_are_reported_with_what_they_have(artefacts, tmp_path):
+    run = artefacts.write_run(tmp_path / "run")
+    vote = artefacts.write_vote(tmp_path / "vote", gold=False)
+    for directory, names in (
+        (run, ("figures.json", "worth_reading.jsonl")),
+        (vote, ("manifest.json", "worth_reading.jsonl")),
+    ):
+        for name in names:
+            (directory / name).unlink()
+    section = one_run.section(read_run(run, {}), "old")
+    assert "kept no figures.json" in section.lead
+    assert [plot.name for plot in section.plots] == ["run_old_accuracy_curves", "run_old_loss_curves"]
+    section, summary = votes.section(vote, "bare")
+    assert "no pairs to read" in section.lead and summary["pairs"] == artefacts.PAIRS
+    assert [plot.name for plot in section.plots] == ["vote_bare_strength", "vote_bare_std"]
+    bare = rounds.section(artefacts.write_rounds(tmp_path / "rounds"), "x")
+    names = [plot.name.removeprefix("rounds_x_") for plot in bare[0].plots]
+    assert names == ["outcomes", "accuracy", "scores", "spread", "gold_against_proxy"]
+    told = json.loads((tmp_path / "rounds/rounds.json").read_text())
+    for row in told["rounds"]:
+        for key in ("apart", "reward", "gold"):
+            del row[key]
+    (tmp_path / "rounds/rounds.json").write_text(json.dumps(told))
+    for number in range(3):
+        (tmp_path / f"rounds/round_{number:02d}/policy/metrics.json").unlink()
+    section, _ = rounds.section(tmp_path / "rounds", "x")
+    assert [plot.name for plot in section.plots] == ["rounds_x_outcomes", "rounds_x_accuracy"]
+
+
+def test_policies_without_gold_have_no_figure_of_it(artefacts, tmp_path):
+    names = {}
+    for gold in (True, False):
+        run = read_run(artefacts.write_policy(tmp_path / str(gold), gold=gold), {})
+        names[gold] = {plot.name.removeprefix("run_p_") for plot in one_run.section(run, "p").plots}
+    assert names[True] - names[False] == {"gold_against_proxy"}
+    assert names[False] == {"reward", "kl", "length", "explained_variance"}
