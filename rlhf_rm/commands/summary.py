@@ -4,28 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-NAMES = {
-    "pairs": "pairs",
-    "trained_on": "of these in the training data",
-    "accuracy": "accuracy (95 % interval)",
-    "best_of_n": "best of n (95 % interval)",
-    "accuracy_of_length": "accuracy of 'the longer one'",
-    "ties": "ties",
-    "loss": "loss (nats)",
-    "ece": "calibration error (ECE)",
-    "brier": "Brier score",
-    "mean_margin": "mean margin",
-    "length_correlation": "rank correlation with length",
-    "perplexity": "perplexity",
-    "prompts": "prompts",
-    "reward": "reward",
-    "reward_reference": "reward before",
-    "gold": "gold reward",
-    "gold_reference": "gold reward before",
-    "length": "tokens of a response",
-    "length_reference": "tokens before",
-    "finished": "responses that end",
-}
+from rlhf_rm.metrics.names import METRIC_NAMES
+
+WITH_INTERVAL = ("accuracy", "best_of_n")
 
 
 def print_summary(
@@ -50,8 +31,8 @@ def describe(sets: Mapping[str, Mapping[str, Any]], rows: Sequence[tuple[str, st
     """The numbers of each set, a column a set, then more rows of label and value, as aligned lines."""
     names = [] if len(sets) == 1 else [("", *sets)]
     numbers = [
-        (label, *(_number(key, values) if key in values else "" for values in sets.values()))
-        for key, label in NAMES.items()
+        (_label(key), *(_number(key, values) if key in values else "" for values in sets.values()))
+        for key in METRIC_NAMES
         if any(key in values for values in sets.values())
     ]
     first = max(len(row[0]) for row in [*numbers, *rows])
@@ -68,6 +49,10 @@ def describe(sets: Mapping[str, Mapping[str, Any]], rows: Sequence[tuple[str, st
     return "\n".join(
         ["", *(line.rstrip() for line in lines), *(f"{label:<{first}}  {text}" for label, text in rows)]
     )
+
+
+def _label(key: str) -> str:
+    return METRIC_NAMES[key] + (" (95 % interval)" if key in WITH_INTERVAL else "")
 
 
 def _number(key: str, values: Mapping[str, Any]) -> str:

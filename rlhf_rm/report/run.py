@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from rlhf_rm.data.worth_reading import AMBIGUOUS, FILE, STRONGEST, WEAKEST, read_worth_reading
+from rlhf_rm.metrics.names import METRIC_NAMES
 from rlhf_rm.plots import embedding
 from rlhf_rm.plots.shifted import shifted_figure
 from rlhf_rm.report import figures, numbers
@@ -19,25 +20,6 @@ KINDS = {
     WEAKEST: "Most wrong: ranked against the label with the greatest confidence",
     AMBIGUOUS: "Most undecided",
     STRONGEST: "Most certain",
-}
-MEASURED = {
-    "pairs": "pairs",
-    "accuracy": "accuracy",
-    "accuracy_of_length": "accuracy of 'the longer one'",
-    "ties": "ties",
-    "loss": "loss (nats)",
-    "ece": "calibration error (ECE)",
-    "brier": "Brier score",
-    "mean_margin": "mean margin",
-    "length_correlation": "rank correlation with length",
-    "perplexity": "perplexity",
-    "prompts": "prompts",
-    "gold": "gold",
-    "gold_reference": "gold before",
-    "reward": "reward",
-    "reward_reference": "reward before",
-    "length": "tokens of a response",
-    "length_reference": "tokens before",
 }
 CURVES = {
     "accuracy": {
@@ -101,7 +83,7 @@ def _facts(run: TrainedRun) -> list[Fact]:
         else:
             note = f"95 %: {interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
         if value is not None:
-            facts.append(Fact(MEASURED[key], f"{value:.3f}", note))
+            facts.append(Fact(METRIC_NAMES[key], f"{value:.3f}", note))
     gold = run.metrics.get("val/accuracy_gold")
     if gold is not None:
         facts.append(Fact("accuracy by gold", f"{gold:.3f}", "on the validation split"))
@@ -111,10 +93,11 @@ def _facts(run: TrainedRun) -> list[Fact]:
 def _measured(run: TrainedRun) -> Table:
     test = next(iter(run.results["sets"].values()))
     rows = []
-    for key, label in MEASURED.items():
-        value = test.get(key)
+    for key, label in METRIC_NAMES.items():
+        value, interval = test.get(key), test.get(f"{key}_ci95")
+        if isinstance(value, Mapping):  # best of n
+            value, interval = value["accuracy"], value["accuracy_ci95"]
         if value is not None:
-            interval = test.get(f"{key}_ci95")
             between = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
             rows.append([label, f"{value:,}" if isinstance(value, int) else f"{value:.3f}{between}"])
     return Table(["on the test split", ""], rows)

@@ -53,7 +53,8 @@ def write_run(directory, seed=1, method=None, overrides=(), embedded=False, shif
         shown["embedding"] = projected((states[0], states[1]), (states[2] + 1, states[3]))
     if shifted:
         shown["shifted"] = spread(shifted_rewards(seed, 1.0), shifted_rewards(seed, 2.0))
-    test = measured(found) | {"loss": 0.5}
+    best = {"accuracy": 0.6, "accuracy_ci95": [0.5, 0.7], "chance": 0.25}
+    test = measured(found) | {"loss": 0.5, "best_of_n": best}
     encoded = {"pairs": 900, "prompts": 900, "pairs_too_long": 3, "mean_shared": 20.5}
     results = {
         "sets": {"test": test},

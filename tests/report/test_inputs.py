@@ -121,6 +121,11 @@ def test_inputs_that_keep_little_are_reported_with_what_they_have(artefacts, tmp
     assert [plot.name for plot in section.plots] == ["rounds_x_outcomes", "rounds_x_accuracy"]
 
 
+def test_a_run_on_several_responses_a_prompt_shows_its_best_of_n(artefacts, tmp_path):
+    table = one_run.section(read_run(artefacts.write_run(tmp_path / "run"), {}), "one").tables[0]
+    assert ["best of n", "0.600 (0.500 to 0.700)"] in table.rows
+
+
 def test_policies_without_gold_have_no_figure_of_it(artefacts, tmp_path):
     names = {}
     for gold in (True, False):
