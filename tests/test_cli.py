@@ -167,6 +167,7 @@ def test_bad_rows_can_be_skipped_and_are_counted(rlhf_rm, small, tmp_path):
         ("train", ["loader.batchsize=3"], "loader.batchsize"),
         ("train", ["data=hh"], "data.path has no value"),
         ("train", ["trainer.max_epochs=many"], "trainer.max_epochs=many"),
+        ("train", ["trainer.precision=bf16-true"], "kept in bfloat16 by model.dtype=bfloat16"),
         ("train", ["optimizer.lr=abc"], "optimizer.lr=abc must be a number above 0"),
         ("train", ["trainer.precision=13"], "Precision 13"),
         ("train", ["resume=nowhere.ckpt"], "resume=nowhere.ckpt is neither"),

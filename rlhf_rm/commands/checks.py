@@ -10,6 +10,8 @@ from rlhf_rm.models.adapter import NoAdapter
 from rlhf_rm.models.qlora import QLoRA
 from rlhf_rm.strategies.fsdp import FSDPStrategy
 
+PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
+
 
 def check_config(cfg: DictConfig) -> None:
     """Refuse a configuration of `train` that cannot be meant.
@@ -18,6 +20,7 @@ def check_config(cfg: DictConfig) -> None:
         UserError: see the functions below.
     """
     check_numbers(cfg)
+    check_precision(cfg)
     check_metric(cfg)
     check_groups(cfg)
     check_strategy(cfg)
@@ -36,6 +39,20 @@ def check_numbers(cfg: DictConfig) -> None:
         value = cfg.trainer.get(key)
         if value is not None and not (isinstance(value, int) and value >= -1):
             raise UserError(f"trainer.{key}={value} must be a whole number, or -1 for no limit.")
+
+
+def check_precision(cfg: DictConfig) -> None:
+    """Refuse a precision in which Lightning would convert what a step is given, weights included.
+
+    Raises:
+        UserError: see above.
+    """
+    precision = str(cfg.trainer.get("precision", "32-true"))
+    if precision not in PRECISIONS:
+        raise UserError(
+            f"trainer.precision={precision} is not supported: use one of {', '.join(PRECISIONS)}; weights "
+            "themselves are kept in bfloat16 by model.dtype=bfloat16."
+        )
 
 
 def check_metric(cfg: DictConfig) -> None:
