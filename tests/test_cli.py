@@ -169,7 +169,7 @@ def test_bad_rows_can_be_skipped_and_are_counted(rlhf_rm, small, tmp_path):
         ("train", ["trainer.max_epochs=many"], "trainer.max_epochs=many"),
         ("train", ["trainer.precision=bf16-true"], "kept in bfloat16 by model.dtype=bfloat16"),
         ("train", ["optimizer.lr=abc"], "optimizer.lr=abc must be a number above 0"),
-        ("train", ["trainer.precision=13"], "Precision 13"),
+        ("train", ["trainer.precision=13"], "trainer.precision=13 is not supported"),
         ("train", ["resume=nowhere.ckpt"], "resume=nowhere.ckpt is neither"),
         ("train", ["data.flip_rate=2"], "flip_rate"),
         ("train", ["loader.layout=sideways"], "layout=sideways"),
