@@ -71,7 +71,7 @@ def read_runs(directories: Sequence[Path], overrides: Mapping[Path, Mapping[str,
         metrics = {name: float(value) for name, value in test.items() if isinstance(value, int | float)}
         metrics |= results["validation"]
         kept = {key: value for key, value in overrides[directory].items() if not key.startswith(ELSEWHERE)}
-        runs.append(TrainedRun(directory, kept, metrics, _curves(directory / "metrics.csv")))
+        runs.append(TrainedRun(directory, kept, metrics, read_curves(directory / "metrics.csv")))
     if not runs:
         raise UserError(
             f"none of the {len(directories)} directories holds a finished run (a metrics.json): name run "
@@ -114,7 +114,8 @@ def _name(settings: Sequence[tuple[str, str]]) -> str:
     return ", ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in settings) or "all runs"
 
 
-def _curves(file: Path) -> dict[str, list[tuple[int, float]]]:
+def read_curves(file: Path) -> dict[str, list[tuple[int, float]]]:
+    """Of each metric in a run's ``metrics.csv`` the (step, value) that were logged; none without the file."""
     curves: dict[str, list[tuple[int, float]]] = {}
     if not file.is_file():
         return curves
