@@ -5,9 +5,9 @@ or at another hour (paths, timings, versions) is not saved.
 """
 
 import os
+import resource
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import matplotlib.font_manager  # noqa: F401  (makes its cache of fonts, where there is none yet, at nobody's cost)
@@ -21,7 +21,9 @@ METADATA = {
 
 
 def execute(path: Path, directory: Path, timeout: int = 600) -> tuple[nbformat.NotebookNode, float]:
-    """A notebook with the outputs of a run in this directory, and how many seconds it took, kernel included.
+    """A notebook with the outputs of a run in this directory, and how many seconds of a core it took.
+
+    Those are what it takes where it has a core to itself, however busy the machine is now.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell fails.
@@ -35,11 +37,16 @@ def execute(path: Path, directory: Path, timeout: int = 600) -> tuple[nbformat.N
         record_timing=False,
         coalesce_streams=True,
     )
-    began = time.monotonic()
+    before = children()
     client.execute(env=environment(directory))
-    seconds = time.monotonic() - began
     notebook.metadata = nbformat.from_dict(METADATA)
-    return notebook, seconds
+    return notebook, children() - before
+
+
+def children() -> float:
+    """Seconds of a core that processes which this one started have taken, as far as they have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def environment(directory: Path) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """The configuration of a command without its command line: for notebooks and scripts."""
 
+from contextlib import AbstractContextManager
+
 import hydra
 from omegaconf import DictConfig
 
@@ -21,6 +23,7 @@ def compose(command: str, *overrides: str, run_dir: str) -> DictConfig:
     """
     register_resolvers()
     directory = conf_directory()
+    opened: AbstractContextManager[None]
     if directory.startswith("pkg://"):
         opened = hydra.initialize_config_module(directory.removeprefix("pkg://"), version_base="1.3")
     else:
