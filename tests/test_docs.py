@@ -11,11 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir, initialize_config_module
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from rlhf_rm import cli
+from rlhf_rm.commands.compose import compose
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
@@ -53,15 +53,8 @@ def example(tmp_path_factory) -> Path:
 
 
 def composed(name: str, overrides: list[str]):
-    """The configuration of a command, found as the command line finds it."""
-    cli.register_resolvers()
-    directory = cli.conf_directory()
-    if directory.startswith("pkg://"):
-        initialized = initialize_config_module(directory.removeprefix("pkg://"), version_base="1.3")
-    else:
-        initialized = initialize_config_dir(directory, version_base="1.3")
-    with initialized:
-        return compose(name, overrides=overrides)
+    """The configuration of a command; its run directory is Hydra's to say, once it runs."""
+    return compose(name, *overrides, run_dir="DIR")
 
 
 def test_the_readme_has_the_two_commands_that_others_rely_on():
@@ -94,8 +87,7 @@ def test_commands_compose_and_lack_nothing(example, monkeypatch, page, line):
         else one.input_line
         for one in parsed
     ]
-    # The run directory is Hydra's to say, once it runs.
-    cfg = composed(name, [*first, "paths.run_dir=DIR"])
+    cfg = composed(name, first)
     assert OmegaConf.missing_keys(cfg) == set()
 
 

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import lightning as L
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_rm.commands.base_model import base_model
@@ -26,6 +28,26 @@ from rlhf_rm.models.spec import ModelSpec, cached_tokenizer
 
 
 @dataclass(frozen=True)
+class Start:
+    """What every method starts from.
+
+    Args:
+        source: of the data.
+        spec: describes the network; ``spec.reward_model(tokenizer, attention, base)`` makes one.
+        tokenizer: of the network, with its chat template set.
+        attention: how to attend.
+        base: directory of the language model that a fresh network starts from; None for random weights, and
+            where ``spec`` itself names a pretrained model.
+    """
+
+    source: PreferenceSource
+    spec: ModelSpec
+    tokenizer: PreTrainedTokenizerBase
+    attention: Attention
+    base: Path | None
+
+
+@dataclass(frozen=True)
 class Run:
     """What a training run is made of."""
 
@@ -36,34 +58,86 @@ class Run:
     datamodule: StepDataModule
 
 
-def build_run(cfg: DictConfig) -> Run:
-    """Source, tokenizer, network, method and data module, in the order in which each needs the last."""
-    cache = Path(cfg.paths.cache_dir)
+def build_start(cfg: DictConfig) -> Start:
+    """Source, description of the network, tokenizer and base model; what is made on the way is cached."""
     source: PreferenceSource = instantiate(cfg.data)
     spec: ModelSpec = instantiate(cfg.model)
     attention: Attention = instantiate(cfg.attention)
+    cache = Path(cfg.paths.cache_dir)
     tokenizer = build_tokenizer(spec, source, cache)
-    start = _base(cfg, source, spec, tokenizer, attention)
-    if "scorer" in cfg.method.module and cfg.ppo.reward is None:
-        made = made_reward_model(
+    base = None
+    if spec.path is None and cfg.base.enabled:
+        base = base_model(
             source,
             spec,
             tokenizer,
             attention,
-            start,
+            cache=cache,
+            settings=instantiate(cfg.base.settings),
+            callbacks=lambda: objects(cfg.base.callbacks),
+        )
+    return Start(source, spec, tokenizer, attention, base)
+
+
+def build_trainer(cfg: DictConfig) -> L.Trainer:
+    """Lightning's trainer, with the callbacks and loggers of the configuration."""
+    trainer: L.Trainer = instantiate(
+        cfg.trainer, callbacks=objects(cfg.callbacks), logger=objects(cfg.logger)
+    )
+    return trainer
+
+
+def objects(group: DictConfig | None) -> list[Any]:
+    """What a group's entries name; a null is left out, and other settings are for entries to refer to."""
+    return [
+        instantiate(one) for one in (group or {}).values() if OmegaConf.is_dict(one) and "_target_" in one
+    ]
+
+
+def build_run(cfg: DictConfig, start: Start | None = None) -> Run:
+    """Source, tokenizer, network, method and data module, in the order in which each needs the last.
+
+    New weights are drawn from PyTorch's generator: call ``L.seed_everything(cfg.seed)`` before.
+
+    Args:
+        cfg: of ``train``.
+        start: what was built of a configuration with the same data, model and base, to be shared by runs.
+    """
+    start = start or build_start(cfg)
+    _make_what_is_missing(cfg, start)
+    network = instantiate(cfg.method.network)(start.spec, start.tokenizer, start.attention, start.base)
+    datamodule = instantiate(cfg.method.datamodule)(
+        start.source,
+        start.tokenizer,
+        layout=network.backbone.choose_layout(cfg.loader.layout),
+        max_length=start.spec.max_length,
+    )
+    return Run(start.source, start.tokenizer, network, instantiate(cfg.method.module)(network), datamodule)
+
+
+def _make_what_is_missing(cfg: DictConfig, start: Start) -> None:
+    """In the synthetic world, the reward model or the responses that a method reads and nobody named."""
+    cache = Path(cfg.paths.cache_dir)
+    if "scorer" in cfg.method.module and cfg.ppo.reward is None:
+        reward = made_reward_model(
+            start.source,
+            start.spec,
+            start.tokenizer,
+            start.attention,
+            start.base,
             cache=cache,
             settings=instantiate(cfg.ppo.reward_model.settings),
-            callbacks=lambda: [instantiate(one) for one in cfg.ppo.reward_model.callbacks.values()],
+            callbacks=lambda: objects(cfg.ppo.reward_model.callbacks),
         )
-        cfg.ppo.reward = str(made)
+        cfg.ppo.reward = str(reward)
         # A rank that Lightning started reads a configuration in which these do not follow any more.
         cfg.method.network.reward = cfg.method.module.scorer.reward = cfg.ppo.reward
-    if "ascent" in cfg.method.module and cfg.meta.responses is None and start is not None:
-        made = made_responses(
-            source,
-            start,
-            tokenizer,
-            attention,
+    if "ascent" in cfg.method.module and cfg.meta.responses is None and start.base is not None:
+        responses = made_responses(
+            start.source,
+            start.base,
+            start.tokenizer,
+            start.attention,
             cache=cache,
             sampling=instantiate(cfg.sampling),
             engine=cfg.engine,
@@ -71,36 +145,7 @@ def build_run(cfg: DictConfig) -> Run:
             prompts=cfg.meta.made.prompts,
             seed=cfg.meta.made.seed,
         )
-        cfg.meta.responses = cfg.method.datamodule.responses = str(made)
-    network = instantiate(cfg.method.network)(spec, tokenizer, attention, start)
-    datamodule = instantiate(cfg.method.datamodule)(
-        source,
-        tokenizer,
-        layout=network.backbone.choose_layout(cfg.loader.layout),
-        max_length=spec.max_length,
-    )
-    return Run(source, tokenizer, network, instantiate(cfg.method.module)(network), datamodule)
-
-
-def _base(
-    cfg: DictConfig,
-    source: PreferenceSource,
-    spec: ModelSpec,
-    tokenizer: PreTrainedTokenizerBase,
-    attention: Attention,
-) -> Path | None:
-    """The base model that a fresh one starts from, if the data has one."""
-    if spec.path is not None or not cfg.base.enabled:
-        return None
-    return base_model(
-        source,
-        spec,
-        tokenizer,
-        attention,
-        cache=Path(cfg.paths.cache_dir),
-        settings=instantiate(cfg.base.settings),
-        callbacks=lambda: [instantiate(one) for one in cfg.base.callbacks.values()],
-    )
+        cfg.meta.responses = cfg.method.datamodule.responses = str(responses)
 
 
 def starting_policy(cfg: DictConfig) -> Path | str:
@@ -112,16 +157,14 @@ def starting_policy(cfg: DictConfig) -> Path | str:
     spec: ModelSpec = instantiate(cfg.model)
     if spec.path is not None:
         return find_model(spec.path)
-    source: PreferenceSource = instantiate(cfg.data)
-    tokenizer = build_tokenizer(spec, source, Path(cfg.paths.cache_dir))
-    start = _base(cfg, source, spec, tokenizer, instantiate(cfg.attention))
-    if start is None:
+    start = build_start(cfg)
+    if start.base is None:
         raise UserError(
-            f"a policy of random weights has nothing to say, and {source.name} data makes none: "
+            f"a policy of random weights has nothing to say, and {start.source.name} data makes none: "
             "name one that is fine-tuned, policy='{model.path: DIR, model.architecture: null, "
             "model.vocab_size: null}'."
         )
-    return start
+    return start.base
 
 
 def build_tokenizer(spec: ModelSpec, source: PreferenceSource, cache: Path) -> PreTrainedTokenizerBase:

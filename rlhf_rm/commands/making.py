@@ -9,6 +9,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import ProgressBar
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rlhf_rm.data.module import StepDataModule
@@ -88,7 +89,7 @@ def fit(module: StepModule, datamodule: StepDataModule, callbacks: list[L.Callba
 
     Args:
         module, datamodule: what is trained on what.
-        callbacks: a progress bar, for instance.
+        callbacks: a progress bar, for instance; without one there is none.
         limits: ``max_steps`` or ``max_epochs``.
     """
     trainer = L.Trainer(
@@ -98,6 +99,7 @@ def fit(module: StepModule, datamodule: StepDataModule, callbacks: list[L.Callba
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
+        enable_progress_bar=any(isinstance(one, ProgressBar) for one in callbacks),
         limit_val_batches=0,
         callbacks=callbacks,
         use_distributed_sampler=False,

@@ -12,14 +12,13 @@ from typing import Any
 
 import lightning as L
 import torch
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm.callbacks.best import BestCheckpoint
 from rlhf_rm.callbacks.checkpoint import check_readable, checkpoints, damage, newest_whole
 from rlhf_rm.callbacks.throughput import Throughput
 from rlhf_rm.cli import RANK_CONFIG, register_resolvers
-from rlhf_rm.commands.build import Run, build_run
+from rlhf_rm.commands.build import Run, build_run, build_trainer
 from rlhf_rm.commands.checks import check_config
 from rlhf_rm.commands.export import export_run
 from rlhf_rm.commands.quiet import quiet
@@ -71,9 +70,7 @@ def run(cfg: DictConfig) -> float | None:
     config = save_config(cfg, run_dir)
     with rank_environment(config):
         # Before anything that takes time, so that a mistake in its settings shows at once.
-        trainer: L.Trainer = instantiate(
-            cfg.trainer, callbacks=_objects(cfg.callbacks), logger=_objects(cfg.logger)
-        )
+        trainer = build_trainer(cfg)
         if trainer.is_global_zero:
             _say_where(run_dir, checkpoint)
         with closing_loggers(trainer, OmegaConf.to_container(storable(cfg))):
@@ -190,13 +187,6 @@ def closing_loggers(trainer: L.Trainer, config: Any) -> Iterator[None]:
         for logger in trainer.loggers:
             if hasattr(logger, "close"):
                 logger.close()
-
-
-def _objects(group: DictConfig | None) -> list[Any]:
-    """What a group's entries name; other settings in it are for them to refer to."""
-    return [
-        instantiate(one) for one in (group or {}).values() if OmegaConf.is_dict(one) and "_target_" in one
-    ]
 
 
 def _save_figures(trainer: L.Trainer, parts: Run, run_dir: Path) -> None:

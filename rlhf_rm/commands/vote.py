@@ -33,7 +33,7 @@ from rlhf_rm.models.load import load_reward_model, tokenizer_of
 from rlhf_rm.voting.drawn import drawn
 from rlhf_rm.voting.figures import vote_figures
 from rlhf_rm.voting.page import page, text_of
-from rlhf_rm.voting.summary import summarise
+from rlhf_rm.voting.summary import notes_of, summarise
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +67,7 @@ def run(cfg: DictConfig) -> Strengths:
     strengths = from_members([pair.pair_id for pair in pairs], np.concatenate(rows))
     first = {pair.pair_id: pair for pair in reversed(pairs)}
     distinct = [first[name] for name in strengths.pair_id]
-    names = sorted({name for pair in distinct for name in pair.notes})
-    notes = {name: np.array([pair.notes.get(name, np.nan) for pair in distinct]) for name in names}
-    summary = summarise(strengths, notes)
+    summary = summarise(strengths, notes_of(distinct))
     file = write_strengths(run_dir, strengths)
     about = {"strengths": sha256(file)} | manifest(cfg, members, source, sets, summary)
     write_json(run_dir / MANIFEST, about)

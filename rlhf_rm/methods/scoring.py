@@ -12,6 +12,7 @@ from rlhf_rm.data.encode import Dialogue, DialogueEncoder
 from rlhf_rm.data.packing import Packing, Tree, shared_prefix
 from rlhf_rm.errors import UserError
 from rlhf_rm.metrics.rewards import Rewards, RewardTable
+from rlhf_rm.models.full_ensemble import FullEnsemble
 from rlhf_rm.models.reward import RewardModel
 
 # Responses of one prompt that are stored in one tree; more would make rows very long.
@@ -53,7 +54,9 @@ def pair_rewards(
 
 @torch.inference_mode()
 def pair_differences(
-    model: RewardModel, steps: Iterable[Step[PairBatch]], advance: Callable[[int], Any] = lambda pairs: None
+    model: RewardModel | FullEnsemble,
+    steps: Iterable[Step[PairBatch]],
+    advance: Callable[[int], Any] = lambda pairs: None,
 ) -> Tensor:
     """r(chosen) − r(rejected) of every pair by each member of a model, (M, B), in the order of the split.
 

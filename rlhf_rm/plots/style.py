@@ -71,7 +71,7 @@ def legend_below(axes: "Axes", columns: int = 2) -> None:
     )
 
 
-def points(axes: "Axes", x_N: Tensor, accuracy_N: Tensor, pairs_N: Tensor) -> None:
+def points(axes: "Axes", x_N: Tensor, accuracy_N: Tensor, pairs_N: Tensor, *, colour: str = BLUE) -> None:
     """Points with their 95 % Wilson intervals, which hold for few pairs and for shares of 0 and 1 too."""
     z = 1.96
     centre = (accuracy_N + z**2 / (2 * pairs_N)) / (1 + z**2 / pairs_N)
@@ -80,7 +80,7 @@ def points(axes: "Axes", x_N: Tensor, accuracy_N: Tensor, pairs_N: Tensor) -> No
     below, above = (accuracy_N - centre + half).clamp(min=0), (centre + half - accuracy_N).clamp(min=0)
     axes.errorbar(
         x_N.tolist(), accuracy_N.tolist(), yerr=[below.tolist(), above.tolist()],
-        fmt="o", color=BLUE, ecolor=BLUE, elinewidth=1.4, capsize=2.5, markersize=5,
+        fmt="o", color=colour, ecolor=colour, elinewidth=1.4, capsize=2.5, markersize=5,
     )  # fmt: skip
 
 

@@ -72,7 +72,7 @@ def read_run(directory: Path, overrides: Mapping[str, str]) -> TrainedRun:
         numbers = {name: float(value) for name, value in test.items() if isinstance(value, int | float)}
         numbers |= results["validation"]
     with expecting(curves):
-        logged = _curves(curves)
+        logged = read_curves(curves)
     kept = {key: value for key, value in overrides.items() if not key.startswith(ELSEWHERE)}
     drawn = read(figures) if figures.is_file() else {}
     return TrainedRun(directory, kept, numbers, logged, results, drawn)
@@ -117,7 +117,8 @@ def _name(settings: Sequence[tuple[str, str]], varying: int, *, alone: bool) -> 
     return ", ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in settings)
 
 
-def _curves(file: Path) -> dict[str, list[tuple[int, float]]]:
+def read_curves(file: Path) -> dict[str, list[tuple[int, float]]]:
+    """Of each metric in a run's ``metrics.csv`` the (step, value) that were logged; none without the file."""
     curves: dict[str, list[tuple[int, float]]] = {}
     if not file.is_file():
         return curves

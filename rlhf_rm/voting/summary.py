@@ -3,7 +3,7 @@
 Shape legend: M members, B preference pairs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torchmetrics.functional.classification import binary_auroc
 
 from rlhf_rm.data.strengths import Strengths
+from rlhf_rm.data.types import PreferencePair
 from rlhf_rm.metrics.reference import reference_labels
 from rlhf_rm.metrics.strength import accuracy_by_strength
 
@@ -20,13 +21,19 @@ NAMES = {"gold": "gold", "gpt4": "GPT-4", "planted": "the data before its plante
 SIZES = (1, 2, 5, 10, 20, 50)  # of ensembles
 
 
+def notes_of(pairs: Sequence[PreferencePair]) -> dict[str, NDArray[np.float64]]:
+    """The notes of pairs by name, (B,) each; NaN where a pair has none."""
+    names = sorted({name for pair in pairs for name in pair.notes})
+    return {name: np.array([pair.notes.get(name, np.nan) for pair in pairs]) for name in names}
+
+
 def summarise(strengths: Strengths, notes: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
     """The numbers of a vote.
 
     Args:
         strengths: of the pairs, in the order of the notes.
-        notes: see :func:`~rlhf_rm.metrics.reference.reference_labels`; ``flipped`` tells planted flips
-            from other wrong labels.
+        notes: see :func:`notes_of` and :func:`~rlhf_rm.metrics.reference.reference_labels`; ``flipped``
+            tells planted flips from other wrong labels.
 
     Returns:
         ``pairs``, ``negative`` (share of pairs with a mean below 0), ``quantiles`` of the mean (per cent

@@ -4,7 +4,7 @@ import lightning as L
 import pytest
 from rich.console import Console
 
-from rlhf_rm.callbacks.progress import TrainingProgress
+from rlhf_rm.callbacks.progress import CellText, TrainingProgress
 from rlhf_rm.callbacks.throughput import Throughput
 
 
@@ -58,6 +58,31 @@ def test_a_failure_gives_the_terminal_back(tiny, tmp_path, terminal):
     assert (bar._bar is not None) == terminal
     bar.on_exception(trainer, None, KeyboardInterrupt())
     assert bar._bar is None
+
+
+def test_in_a_notebook_one_text_is_rewritten_and_ends_with_what_is_worth_keeping(tiny, tmp_path, monkeypatch):
+    shown = []
+
+    class Handle:
+        def update(self, text, raw):
+            shown[-1].append(text["text/plain"])
+
+    def display(text, raw, display_id):
+        shown.append([text["text/plain"]])
+        return Handle()
+
+    monkeypatch.setattr("IPython.display.display", display)
+    bar = TrainingProgress("training", 1000)
+    bar._cell, bar._between_lines = CellText(), 0.0
+    for directory in ("first", "second"):
+        tiny.fit(tmp_path / directory, every_n_steps=99, enable_progress_bar=True, also=[bar])
+    assert len(shown) == 2  # a text for each training
+    assert shown[0][0].startswith("training: step 1/6, loss ")
+    assert [line.split(", ")[:2] for line in shown[0][-1].splitlines()] == [
+        ["training: step 6", shown[0][-1].splitlines()[0].split(", ")[1]],
+        ["training: done", "6 steps"],
+    ]
+    assert shown[0][-1].splitlines()[0].startswith("training: step 6, validation: accuracy ")
 
 
 def test_other_ranks_are_silent(capsys):

@@ -1,0 +1,47 @@
+import lightning as L
+import pytest
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+
+from rlhf_rm.callbacks.progress import TrainingProgress
+from rlhf_rm.callbacks.throughput import Throughput
+from rlhf_rm.commands.build import build_run, build_start, build_trainer
+from rlhf_rm.commands.compose import compose
+from rlhf_rm.losses.hinge import HingeLoss
+
+
+class OwnLoss(HingeLoss):
+    """A loss of somebody else's."""
+
+
+def test_compose_gives_what_the_command_line_would_have(rlhf_rm, small, tmp_path):
+    assert rlhf_rm("train", *small, "optimizer.lr=1e-3", f"hydra.run.dir={tmp_path / 'run'}").code == 0
+    composed = compose("train", *small, "optimizer.lr=1e-3", run_dir=str(tmp_path / "run"))
+    saved = OmegaConf.load(tmp_path / "run" / "config.yaml")
+    assert OmegaConf.to_container(composed, resolve=True) == saved
+    with pytest.raises(ConfigCompositionException):
+        compose("train", "optimizer.learning_rate=1", run_dir="DIR")
+
+
+def test_runs_share_what_they_start_from_and_train_as_the_command_does(small, tmp_path, cache, monkeypatch):
+    monkeypatch.setenv("RLHF_RM_CACHE", cache)
+
+    def composed(*overrides, name):
+        nulls = ("callbacks.checkpoint=null", "callbacks.throughput=null", "base.callbacks.progress=null")
+        return compose("train", *small, *nulls, *overrides, run_dir=str(tmp_path / name))
+
+    start = build_start(composed(name="none"))
+    own = ["loss=hinge", f"loss._target_={__name__}.OwnLoss"]
+    losses = []
+    for overrides in ([], [], own):
+        cfg = composed(*overrides, name="run")
+        L.seed_everything(cfg.seed, verbose=False)
+        run = build_run(cfg, start)
+        assert run.source is start.source
+        trainer = build_trainer(cfg)
+        assert any(isinstance(one, TrainingProgress) for one in trainer.callbacks)
+        assert not any(isinstance(one, Throughput) for one in trainer.callbacks)
+        trainer.fit(run.module, datamodule=run.datamodule)
+        losses.append(float(trainer.callback_metrics["train/loss"]))
+    assert losses[0] == losses[1] != losses[2]
+    assert isinstance(run.module.loss, OwnLoss)
