@@ -8,7 +8,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "rlhf_rm"
 # cli → commands → methods → {losses, metrics, strategies → models → data} → functional;
-# callbacks, audit, voting and rounds beside methods; report over what it reports on, reproduction over report.
+# callbacks, audit, voting and rounds beside methods; report over what it reports on;
+# reproduction over report.
 MAY_IMPORT = {
     "functional": set(),
     "data": {"functional"},

@@ -83,30 +83,32 @@ def test_the_plan_has_every_step_of_every_world_and_says_what_is_done(rlhf_rm, t
     assert {"simcse_pairs", "simcse_pairs_shifted", "over_optimised", "vanilla", "meta"} <= steps
     assert not list(run.glob("world_*"))
     planned = stages([], run)
-    members, vote = planned["world_11/members"], planned["world_11/vote"]
+    members, vote = planned["world_21/members"], planned["world_21/vote"]
     members.begin(run)
-    assert states(rlhf_rm("paper", *asked).out)["world_11/members"] == "interrupted"
-    (run / "world_11/members/export").mkdir()
-    (run / "world_11/members/export/weights").write_text("1")
+    assert states(rlhf_rm("paper", *asked).out)["world_21/members"] == "interrupted"
+    (run / "world_21/members/export").mkdir()
+    (run / "world_21/members/export/weights").write_text("1")
     members.finish(run, 1.0)
     vote.begin(run)
     found = states(rlhf_rm("paper", *asked).out)
-    assert found["world_11/vote"] == "interrupted" and found["world_11/plain"] == "to do"
-    assert found["world_11/members"].startswith("done")
+    assert found["world_21/vote"] == "interrupted" and found["world_21/plain"] == "to do"
+    assert found["world_21/members"].startswith("done")
     changed = states(rlhf_rm("paper", *asked, "reproduction.sizes.small.members=3").out)
-    assert changed["world_11/members"] == "outdated" and changed["world_12/members"] == "to do"
+    assert changed["world_21/members"] == "outdated" and changed["world_22/members"] == "to do"
 
 
 def test_every_step_is_told_what_its_part_of_the_paper_needs(tmp_path):
     steps = stages([], tmp_path)
-    plain, denoised = steps["world_12/plain"], steps["world_12/denoised"]
-    assert {"data.seed=12", "seed=12", "data.flip_rate=0.2", "trainer.max_epochs=5"} <= set(plain.overrides)
+    plain, denoised = steps["world_22/plain"], steps["world_22/denoised"]
+    assert {"data.seed=22", "seed=22", "data.flip_rate=0.2", "trainer.max_epochs=5"} <= set(plain.overrides)
     assert set(plain.overrides) ^ set(denoised.overrides) == {"denoise=none", "denoise=vote_target"}
-    assert "seed=1012" in steps["world_12/members"].overrides  # no voter is a model that is trained on it
-    flipped = set(steps["world_12/slice_01_flipped"].overrides) - set(steps["world_12/slice_01"].overrides)
+    assert "seed=1022" in steps["world_22/members"].overrides  # no voter is a model that is trained on it
+    flipped = set(steps["world_22/slice_01_flipped"].overrides) - set(steps["world_22/slice_01"].overrides)
     assert flipped == {"denoise.recipe.steps.slice.flip=true"}
-    assert "data.flip_rate=0.2" not in steps["world_12/simcse_pairs"].overrides
-    meta, vanilla = set(steps["world_12/meta"].overrides), set(steps["world_12/vanilla"].overrides)
+    assert "denoise.recipe.steps.slice.number=0" in steps["world_22/slice_01"].overrides  # the weakest
+    assert all("resume=auto" in step.overrides for step in steps.values() if step.command == "train")
+    assert "data.flip_rate=0.2" not in steps["world_22/simcse_pairs"].overrides
+    meta, vanilla = set(steps["world_22/meta"].overrides), set(steps["world_22/vanilla"].overrides)
     assert {one.split("=")[0] for one in meta ^ vanilla} <= {
         "method",
         "sampled.prompts",
@@ -119,7 +121,7 @@ def test_every_step_is_told_what_its_part_of_the_paper_needs(tmp_path):
         keys = [one.split("=")[0] for one in step.overrides]
         assert len(set(keys)) == len(keys), step.name
     full = stages(["size=full"], tmp_path)
-    assert len(full) == 5 * 29 and "world_15/swav_difference_shifted" in full
+    assert len(full) == 5 * 29 and "world_25/swav_difference_shifted" in full
 
 
 def test_train_refuses_the_experiment_that_is_many_trainings():
