@@ -100,7 +100,7 @@ def test_the_plan_has_every_step_of_every_world_and_says_what_is_done(rlhf_rm, t
 def test_every_step_is_told_what_its_part_of_the_paper_needs(tmp_path):
     steps = stages([], tmp_path)
     plain, denoised = steps["world_22/plain"], steps["world_22/denoised"]
-    assert {"data.seed=22", "seed=22", "data.flip_rate=0.2", "trainer.max_epochs=5"} <= set(plain.overrides)
+    assert {"data.seed=22", "seed=22", "data.flip_rate=0.2", "trainer.max_epochs=8"} <= set(plain.overrides)
     assert set(plain.overrides) ^ set(denoised.overrides) == {"denoise=none", "denoise=vote_target"}
     assert "seed=1022" in steps["world_22/members"].overrides  # no voter is a model that is trained on it
     flipped = set(steps["world_22/slice_01_flipped"].overrides) - set(steps["world_22/slice_01"].overrides)
