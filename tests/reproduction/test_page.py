@@ -34,6 +34,9 @@ def test_the_page_says_of_each_claim_what_the_paper_has_what_is_here_and_the_ver
     (second,) = [line for line in lines if line.startswith("| Less")]
     assert "lost: −0.505 (−0.569 to −0.441) | **does not hold** | between −0.02 and 0.3 |" in second
     assert "| Nothing is seen. | 3 | a figure | this size does not measure it |" in lines
+    assert (
+        sum(line.startswith(("| Nothing", "| GPT-4")) for line in lines) == 2
+    )  # only where they are not tested
     assert "| GPT-4 agrees. | 4 | 0.9 | needs GPT-4 |" in lines
     assert "```bash\nrlhf-rm paper size=small\n```" in text
     assert "2026-11-25, version 0.1.0, size small, worlds 11, 12: 1,234 seconds" in text
