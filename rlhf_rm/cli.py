@@ -25,6 +25,7 @@ COMMANDS = {
     "iterate": "rounds of sampling, reward modelling, PPO and judging, resumable",
     "export": "a run as a directory that plain transformers opens",
     "report": "one page on runs, votes, rounds, evaluations and judgements",
+    "paper": "the whole paper in the synthetic world, and what of it holds there",
     "audit": "what is wrong with a preference set, before anyone pays for a training",
 }
 # Set by `train` for the ranks that Lightning starts: the resolved configuration of their job.

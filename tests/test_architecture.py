@@ -8,7 +8,8 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "rlhf_rm"
 # cli → commands → methods → {losses, metrics, strategies → models → data} → functional;
-# callbacks, audit, voting and rounds beside methods; report over what it reports on.
+# callbacks, audit, voting and rounds beside methods; report over what it reports on;
+# reproduction over report.
 MAY_IMPORT = {
     "functional": set(),
     "data": {"functional"},
@@ -23,10 +24,12 @@ MAY_IMPORT = {
     "voting": {"metrics", "data", "functional"},
     "plots": set(),
     "report": {"rounds", "voting", "metrics", "data"},
+    "reproduction": {"report", "metrics", "data"},
     "rounds": {"judging"},
     "judging": {"methods", "metrics", "models", "data"},
     "commands": {
         "cli",
+        "reproduction",
         "report",
         "rounds",
         "judging",

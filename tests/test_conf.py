@@ -11,19 +11,24 @@ from transformers import AutoConfig, AutoModel
 from rlhf_rm.models.tokenizer import save_tokenizer, train_byte_bpe
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-PRIMARY = ("train", "evaluate", "score", "export", "audit", "vote", "report", "sample", "judge", "iterate")
+PRIMARY = (
+    *("train", "evaluate", "score", "export", "audit", "vote", "report", "sample", "judge", "iterate"),
+    "paper",
+)
 SHARED = ("command", "scoring")  # parts of the primary configurations
 # Needs processes of its own: tests/test_cli_ddp.py. Has nothing to train on: tests/data/test_hub.py. Has no
-# preferences: tests/data/test_dialogues.py. Sweeps and settings: test_report.py, test_paper.py in commands.
+# preferences: tests/data/test_dialogues.py. Sweeps and settings: test_report.py, test_paper_llama2.py and
+# test_paper.py in commands.
 NEED_A_GPU = {("attention", "flash"), ("attention", "flex")}
 ELSEWHERE = {
     ("strategy", "ddp"),
     ("data", "rewardbench"),
     ("data", "dialogues"),
     *NEED_A_GPU,
-    *(("experiment", name) for name in ("deciles", "denoise", "paper_llama2")),
+    *(("experiment", name) for name in ("deciles", "denoise", "paper_llama2", "paper_synthetic")),
 }
-COMMAND_OF = {"sampling": "sample", "judge": "judge"}  # groups that training does not read, and who does
+# What training does not read, and which command does: whole groups, and options of others.
+COMMAND_OF = {"sampling": "sample", "judge": "judge", "experiment=paper_synthetic": "paper"}
 # `debug=tiny` is in the small overrides already; tests/commands/test_sample.py samples,
 # tests/commands/test_judge.py and tests/judging judge.
 COVERED = {
@@ -61,9 +66,11 @@ def test_commands_compose(name):
 
 @pytest.mark.parametrize(("group", "option"), options())
 def test_options_compose(group, option):
+    chosen = f"{group}={option}"
+    command = COMMAND_OF.get(chosen, COMMAND_OF.get(group, "train"))
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose(COMMAND_OF.get(group, "train"), overrides=[f"{group}={option}"])
-    assert group in COMMAND_OF or cfg.method.module._target_.startswith("rlhf_rm.methods.")
+        cfg = compose(command, overrides=[chosen])
+    assert command != "train" or cfg.method.module._target_.startswith("rlhf_rm.methods.")
 
 
 def test_every_option_says_what_it_is():

@@ -81,6 +81,8 @@ def check_groups(cfg: DictConfig) -> None:
             "method=contrastive needs to know how: add contrastive=simcse_pairs, simcse_difference, "
             "swav_pairs or swav_difference."
         )
+    if "reproduction" in cfg:
+        raise UserError("experiment=paper_synthetic is many trainings: use `rlhf-rm paper`.")
     if not contrasts and cfg.get("contrastive") is not None:
         raise UserError(
             "contrastive=… is a loss that this method does not read: add method=contrastive, or "

@@ -32,13 +32,11 @@ class Plan:
         stages: of all rounds.
         parts: of each round its stages by their part: ``reward``, ``policy``, ``judgement``, …
         method: of the reward model.
-        search: what a command of its own needs to find the same configuration files.
     """
 
     stages: tuple[Stage, ...]
     parts: tuple[dict[str, Stage], ...]
     method: str
-    search: tuple[str, ...]
 
     def rounds(self, root: Path) -> list[dict[str, Path]]:
         """The directories of each round's stages."""
@@ -55,11 +53,8 @@ def make_plan(cfg: DictConfig, root: Path) -> Plan:
     hydra = HydraConfig.get()
     given = forwarded(hydra.overrides.task, cfg.reward or {}, cfg.policy or {})
     choices: Any = hydra.runtime.choices
-    search = [one for one in hydra.overrides.hydra if one.startswith("hydra.searchpath=")]
-    for source in hydra.runtime.config_sources:
-        search += ["--config-dir", source.path] if source.provider == "command-line" else []
     planner = Planner(cfg, root, given, f"data={choices.data}", choices.judge)
-    return planner.plan(choices.method, tuple(search))
+    return planner.plan(choices.method)
 
 
 def _check(cfg: DictConfig) -> None:
@@ -94,7 +89,7 @@ class Planner:
         self.world = issubclass(get_class(cfg.data._target_), WorldSource)
         self.climbs = "ascent" in cfg.method.module
 
-    def plan(self, method: str, search: tuple[str, ...]) -> Plan:
+    def plan(self, method: str) -> Plan:
         """All rounds."""
         begin = self._answers("start/answers", self.start)
         stages, parts = [begin], []
@@ -104,7 +99,7 @@ class Planner:
             stages += [stage for stage in found.values() if stage not in stages]
             parts.append(found)
             before = found
-        return Plan(tuple(stages), tuple(parts), method, search)
+        return Plan(tuple(stages), tuple(parts), method)
 
     def _round(self, number: int, method: str, before: dict[str, Stage], begin: Stage) -> dict[str, Stage]:
         """The stages of one round by their part, in the order in which they are done."""

@@ -30,6 +30,7 @@ class Stage:
         overrides: that it is called with.
         reads: files and directories that it depends on, beside its overrides.
         leaves: what it leaves in its directory for others: files and directories.
+        within: the directory in its own where its command works, for one that has a ``manifest.json`` too.
     """
 
     name: str
@@ -37,10 +38,15 @@ class Stage:
     overrides: tuple[str, ...]
     reads: tuple[Path, ...]
     leaves: tuple[str, ...]
+    within: str = ""
 
     def directory(self, root: Path) -> Path:
-        """Where it works."""
+        """Where all of it lies."""
         return root / self.name
+
+    def place(self, root: Path) -> Path:
+        """Where its command works."""
+        return self.directory(root) / self.within
 
     def output(self, root: Path, which: int = 0) -> Path:
         """One of the things that it leaves."""

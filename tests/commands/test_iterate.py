@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_rm.commands.iterate import alone
+from rlhf_rm.commands.steps import alone
 
 ROOT = Path(__file__).parents[2]
 SIZES = ["sampling.max_new_tokens=8", "judged.k=2", "policy={trainer.max_steps: 2}"]

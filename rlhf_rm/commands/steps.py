@@ -1,0 +1,161 @@
+"""Steps of a plan, one after the other or side by side: the done are skipped, the interrupted go on."""
+
+import fcntl
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+
+from rlhf_rm.commands.forward import override_of
+from rlhf_rm.errors import UserError
+from rlhf_rm.rounds.stage import DONE, INTERRUPTED, Stage
+
+CarryOut = Callable[[Stage], None]
+
+
+def told(stages: Sequence[Stage], root: Path) -> str:
+    """The plan as lines: what is done, what is not, and the command of each step."""
+    lines = []
+    fresh = False  # whether something before it will be done anew, so that nobody can know yet
+    for number, stage in enumerate(stages, 1):
+        state = stage.state(root)
+        if state != DONE:
+            fresh = True
+        elif fresh:
+            state = "done, unless what comes before changes"
+        place = override_of("hydra.run.dir", str(stage.place(root)))
+        command = shlex.join(["rlhf-rm", stage.command, *stage.overrides, place])
+        lines += [f"[{number}/{len(stages)}] {stage.name}: {state}", f"    {command}"]
+    return "\n".join(lines)
+
+
+def one_after_the_other(stages: Sequence[Stage], root: Path, carry_out: CarryOut) -> None:
+    """Do what is not done yet, in this thread.
+
+    Raises:
+        UserError: a step failed.
+    """
+    for number, stage in enumerate(stages, 1):
+        _do(stage, f"[{number}/{len(stages)}]", root, carry_out)
+
+
+def side_by_side(stages: Sequence[Stage], root: Path, carry_out: CarryOut, jobs: int) -> None:
+    """Do what is not done yet, at most ``jobs`` steps at once, each after those whose output it reads.
+
+    Raises:
+        UserError: a step failed; those that ran beside it have ended, and no other has begun.
+    """
+    after = {stage: _read_by(stage, stages, root) for stage in stages}
+    left = {stage: f"[{number}/{len(stages)}]" for number, stage in enumerate(stages, 1)}
+    running: dict[Future[None], Stage] = {}
+    ended: set[Stage] = set()
+    with ThreadPoolExecutor(jobs) as pool:
+        while left or running:
+            ready = [stage for stage in left if after[stage] <= ended]
+            for stage in ready[: jobs - len(running)]:
+                running[pool.submit(_do, stage, left.pop(stage), root, carry_out)] = stage
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                ended.add(running.pop(future))
+                future.result()
+
+
+def _read_by(stage: Stage, stages: Sequence[Stage], root: Path) -> set[Stage]:
+    """The steps whose output a step reads."""
+    return {
+        other for other in stages if any(path.is_relative_to(other.directory(root)) for path in stage.reads)
+    }
+
+
+def _do(stage: Stage, label: str, root: Path, carry_out: CarryOut) -> None:
+    """One step, unless it is done."""
+    state = stage.state(root)
+    if state == DONE:
+        print(f"{label} {stage.name}: done before", flush=True)
+        return
+    moved = stage.begin(root)
+    if moved is not None:
+        print(f"what {stage.name} held is outdated, and lies in {moved} now")
+    going_on = ", going on" if state == INTERRUPTED else ""
+    print(f"{label} {stage.name}{going_on}", flush=True)
+    began = time.perf_counter()
+    carry_out(stage)
+    stage.finish(root, time.perf_counter() - began)
+
+
+def in_its_own_process(
+    stage: Stage,
+    root: Path,
+    launch: str | None,
+    search: Sequence[str],
+    lock: int,
+    *,
+    log: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run a step as a command of its own.
+
+    Args:
+        stage: which.
+        root: where everything lies.
+        launch: words before its command.
+        search: see :func:`search_words`.
+        lock: of the root; the child holds it too, so that after a kill of this process the next one waits.
+        log: where what it says goes; None lets it speak here.
+        environment: more variables for it.
+
+    Raises:
+        UserError: it failed.
+    """
+    place = str(stage.place(root))
+    words = [*shlex.split(launch or ""), sys.executable, "-m", "rlhf_rm.cli", stage.command, *stage.overrides]
+    words += [override_of("paths.run_dir", place), override_of("hydra.run.dir", place), *search]
+    variables = os.environ | dict(environment or {})
+    if log is None:
+        code = subprocess.run(words, check=False, pass_fds=[lock], env=variables).returncode
+        said = "what it said is above"
+    else:
+        with log.open("ab") as file:
+            ended = subprocess.run(
+                words, check=False, pass_fds=[lock], env=variables, stdout=file, stderr=subprocess.STDOUT
+            )
+        code, said = ended.returncode, f"what it said is in {log}"
+    if code != 0:
+        raise UserError(
+            f"{stage.name} failed with exit code {code}; {said}. The same command with hydra.run.dir={root} "
+            "goes on there."
+        )
+
+
+def search_words() -> tuple[str, ...]:
+    """What a command of its own needs to find the same configuration files."""
+    hydra = HydraConfig.get()
+    words = [one for one in hydra.overrides.hydra if one.startswith("hydra.searchpath=")]
+    for source in hydra.runtime.config_sources:
+        words += ["--config-dir", source.path] if source.provider == "command-line" else []
+    return tuple(words)
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[int]:
+    """Nobody else works in this directory meanwhile; gives the descriptor of the lock.
+
+    Raises:
+        UserError: somebody does.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another process is at work in {root}: wait for it, or choose another directory with "
+                "hydra.run.dir=DIR."
+            ) from None
+        yield file.fileno()

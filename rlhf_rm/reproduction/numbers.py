@@ -1,0 +1,190 @@
+"""The numbers of one world, by name, from what the steps of `rlhf-rm paper` left.
+
+The steps are directories: ``vote/vote``, ``slice_01`` and ``slice_01_flipped`` (the weakest tenth),
+``plain``, ``denoised``, ``reward`` and one for each contrastive loss (each with ``NAME_shifted``),
+``over_optimised``, ``vanilla`` and ``meta``. Of one that is not there no number is given.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlhf_rm.data.strengths import read_strengths
+from rlhf_rm.metrics.correlation import spearman
+from rlhf_rm.report.inputs import expecting, read
+from rlhf_rm.report.runs import read_run
+from rlhf_rm.report.table import metric_of
+
+Numbers = dict[str, float]
+CLEAN = "val/accuracy_gold"
+TENTHS = 10
+FIFTHS = 5
+
+
+def world_numbers(world: Path) -> Numbers:
+    """Everything that was measured in a world.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    found: Numbers = {}
+    for of_step in (_vote, _slices, _denoised, _contrastive, _over_optimised, _rounds):
+        found |= of_step(world)
+    return found
+
+
+def vote_numbers(summary: Mapping[str, Any], mean: Sequence[float], std: Sequence[float]) -> Numbers:
+    """Of a vote: how its labels agree with gold, and its deviation, by tenth of strength."""
+    agreement = [row["agreement"] for row in summary["agreement"]]
+    order = np.argsort(mean)
+    tenth = max(1, len(order) // TENTHS)
+    middle = np.argsort(np.abs(mean))[:tenth]
+    deviation = np.asarray(std)
+    undecided = float(deviation[middle].mean())
+    found = {
+        "negative": summary["negative"],
+        "deviation_weakest": float(deviation[order[:tenth]].mean()) - undecided,
+        "deviation_strongest": float(deviation[order[-tenth:]].mean()) - undecided,
+    }
+    if None not in agreement:
+        steps = [after - before for before, after in pairwise(agreement)]
+        found |= {
+            "agreement_weakest": agreement[0],
+            "agreement_strongest": agreement[-1],
+            "agreement_step": min(steps),
+        }
+    return found
+
+
+def slice_numbers(accuracy: Mapping[int, float], flipped: float | None) -> Numbers:
+    """Of models that learnt from one tenth alone.
+
+    Args:
+        accuracy: by the number of the tenth, from 1, the weakest.
+        flipped: of the weakest, with its labels turned.
+    """
+    found: Numbers = {} if flipped is None else {"slice_flipped": flipped}
+    tenths = sorted(accuracy)
+    order = spearman(torch.tensor(tenths), torch.tensor([accuracy[one] for one in tenths]))
+    if order is not None:
+        found["slice_order"] = order
+    if 1 in accuracy:
+        found["slice_weakest"] = accuracy[1]
+        if TENTHS // 2 in accuracy:
+            found["slice_middle"] = accuracy[TENTHS // 2] - accuracy[1]
+    before = [accuracy[one] for one in tenths if TENTHS // 2 < one < TENTHS]
+    if TENTHS in accuracy and before:
+        found["slice_top"] = accuracy[TENTHS] - fmean(before)
+    return found
+
+
+def late_numbers(history: Sequence[Mapping[str, float]]) -> Numbers:
+    """Of PPO: what reward and gold did in its second half, the last fifth less the middle one."""
+    if len(history) < FIFTHS:
+        return {}
+    fifth = len(history) // FIFTHS
+    start = (len(history) - fifth) // 2
+    return {
+        f"late_{name}": fmean(one[name] for one in history[-fifth:])
+        - fmean(one[name] for one in history[start : start + fifth])
+        for name in ("reward", "gold")
+    }
+
+
+def round_numbers(rows: Sequence[Mapping[str, float]], of: str) -> Numbers:
+    """Of rounds: the lead over SFT in the best one, and what the reward model's accuracies did."""
+    leads = [row["win_minus_lose"] for row in rows]
+    on_policy = [row["accuracy_policy"] for row in rows]
+    found = {f"{of}_lead": max(leads), f"{of}_test": fmean(row["accuracy_test"] for row in rows)}
+    if len(rows) > 1:
+        later = on_policy[-1] if of == "vanilla" else min(on_policy[1:])
+        found[f"{of}_policy_change"] = later - on_policy[0]
+    return found
+
+
+def _vote(world: Path) -> Numbers:
+    directory = world / "vote" / "vote"
+    if not (directory / "manifest.json").is_file():
+        return {}
+    strengths = read_strengths(directory)
+    manifest = directory / "manifest.json"
+    with expecting(manifest):
+        return vote_numbers(read(manifest)["summary"], strengths.mean.tolist(), strengths.std.tolist())
+
+
+def _slices(world: Path) -> Numbers:
+    found = {}
+    for run in sorted(world.glob("slice_*")):
+        number = re.fullmatch(r"slice_(\d+)", run.name)
+        if number and (accuracy := _test_accuracy(run)) is not None:
+            found[int(number[1])] = accuracy
+    return slice_numbers(found, _test_accuracy(world / "slice_01_flipped")) if found else {}
+
+
+def _denoised(world: Path) -> Numbers:
+    found: Numbers = {}
+    for name in ("plain", "denoised"):
+        if (world / name / "metrics.json").is_file():
+            lost = metric_of(read_run(world / name, {}), f"lost {CLEAN}")
+            found |= {} if lost is None else {f"{name}_lost": lost}
+    plain, denoised = _test_accuracy(world / "plain"), _test_accuracy(world / "denoised")
+    if plain is not None and denoised is not None:
+        found["denoised_gain"] = denoised - plain
+    return found
+
+
+def _contrastive(world: Path) -> Numbers:
+    plain = _evaluated(world / "reward_shifted")
+    found: Numbers = {}
+    for directory in sorted(world.glob("*_shifted")):
+        ours = _evaluated(directory)
+        if ours and plain and directory.name != "reward_shifted":
+            name = directory.name.removesuffix("_shifted")
+            found |= {f"{name}_{what}": ours[what] - plain[what] for what in plain}
+    return found
+
+
+def _evaluated(directory: Path) -> Numbers:
+    file = directory / "evaluation.json"
+    if not file.is_file():
+        return {}
+    with expecting(file):
+        accuracy = {name: one["accuracy"] for name, one in read(file)["sets"].items()}
+        test = accuracy.pop("test")
+        return {"test": test, "shifted": fmean(accuracy.values())}
+
+
+def _over_optimised(world: Path) -> Numbers:
+    file = world / "over_optimised" / "metrics.json"
+    if not file.is_file():
+        return {}
+    with expecting(file):
+        return late_numbers(read(file)["history"])
+
+
+def _rounds(world: Path) -> Numbers:
+    found: Numbers = {}
+    for name in ("vanilla", "meta"):
+        file = world / name / "rounds.json"
+        if file.is_file():
+            with expecting(file):
+                found |= round_numbers(read(file)["rounds"], name)
+    for what in ("lead", "test"):
+        if {f"meta_{what}", f"vanilla_{what}"} <= set(found):
+            gain = found[f"meta_{what}"] - found[f"vanilla_{what}"]
+            found["meta_gain" if what == "lead" else "meta_test_gain"] = gain
+    return found
+
+
+def _test_accuracy(run: Path) -> float | None:
+    file = run / "metrics.json"
+    if not file.is_file():
+        return None
+    with expecting(file):
+        return float(read(file)["sets"]["test"]["accuracy"])

@@ -1,0 +1,65 @@
+"""The page on what holds: its counts, its table, and the same as JSON."""
+
+import json
+
+from rlhf_rm.reproduction.page import Making, as_json, page, shown
+from rlhf_rm.reproduction.verdict import Claim, Part, judge
+
+CLAIMS = [
+    Claim("a", "More is | better.", "2", "about 0.7", (Part("x", "accuracy", above=0.5),)),
+    Claim("b", "Less falls.", "3", "0.1", (Part("y", "lost", above=-0.02, below=0.3),)),
+    Claim("c", "Nothing is seen.", "3", "a figure", (Part("z", "gain", above=0.0),)),
+    Claim("d", "GPT-4 agrees.", "4", "0.9", untested="needs GPT-4"),
+]
+WORLDS = {"11": {"x": 0.7, "y": -0.5}, "12": {"x": 0.71, "y": -0.51}}
+MAKING = Making(
+    "rlhf-rm paper size=small",
+    "0.1.0",
+    "small",
+    [11, 12],
+    {"vote": 1200.4, "plain": 34},
+    {"pairs": 40},
+    "2026-11-25",
+)
+
+
+def test_the_page_says_of_each_claim_what_the_paper_has_what_is_here_and_the_verdict():
+    text = page(judge(CLAIMS, WORLDS), MAKING)
+    assert "**4 claims: 1 holds, 1 does not hold, 0 not decided, 2 not tested.**" in text
+    lines = text.splitlines()
+    (first,) = [line for line in lines if line.startswith("| More")]
+    assert first == (
+        "| More is \\| better. | 2 | about 0.7 | accuracy: 0.705 (0.641 to 0.769) | **holds** | above 0.5 |"
+    )
+    (second,) = [line for line in lines if line.startswith("| Less")]
+    assert "lost: −0.505 (−0.569 to −0.441) | **does not hold** | between −0.02 and 0.3 |" in second
+    assert "| Nothing is seen. | 3 | a figure | this size does not measure it |" in lines
+    assert (
+        sum(line.startswith(("| Nothing", "| GPT-4")) for line in lines) == 2
+    )  # only where they are not tested
+    assert "| GPT-4 agrees. | 4 | 0.9 | needs GPT-4 |" in lines
+    assert "```bash\nrlhf-rm paper size=small\n```" in text
+    assert "2026-11-25, version 0.1.0, size small, worlds 11, 12: 1,234 seconds" in text
+    assert "| vote | 1,200 |" in lines and "| pairs | 40 |" in lines
+    widths = {line.replace("\\|", "").count("|") for line in lines if line.startswith("| More")}
+    assert widths == {7}
+
+
+def test_a_number_of_one_world_has_no_interval():
+    judged = judge(CLAIMS, {"11": WORLDS["11"]})
+    assert shown(judged[0].found[0]) == "0.700 (one world, no interval)"
+    assert shown(None) == "not measured"
+    assert "**4 claims: 0 holds, 0 does not hold, 2 not decided, 2 not tested.**" in page(judged, MAKING)
+
+
+def test_the_same_is_there_as_json():
+    told = json.loads(json.dumps(as_json(judge(CLAIMS, WORLDS), MAKING)))
+    assert [one["verdict"] for one in told["claims"]] == [
+        "holds",
+        "does not hold",
+        "not tested",
+        "not tested",
+    ]
+    assert told["claims"][0]["parts"][0]["worlds"] == {"11": 0.7, "12": 0.71}
+    assert told["claims"][0]["parts"][0]["found"]["seeds"] == 2
+    assert told["claims"][2]["parts"][0]["found"] is None and told["making"]["size"] == "small"
