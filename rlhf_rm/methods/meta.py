@@ -131,18 +131,22 @@ class MetaRewardModule(RewardModule):
         super().on_fit_start()
 
     def on_train_start(self) -> None:
-        """Measure the held-out responses, where a resumed run has its weights back under any strategy."""
-        self.shifted_before = self.shifted_rewards()
+        """Measure the held-out responses, if this is the beginning of the training."""
+        if self.shifted_before is None:
+            self.shifted_before = self.shifted_rewards()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Beside what is trained, what the last ascent was."""
+        """Beside what is trained, what the last ascent was, and what was measured before the training."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["ascent"] = self._ascent_told()
+        checkpoint["shifted_before"] = vars(self.shifted_before) if self.shifted_before else None
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The reverse."""
         super().on_load_checkpoint(checkpoint)
         self.last_ascent = {name: torch.tensor(value) for name, value in checkpoint["ascent"].items()}
+        before = checkpoint["shifted_before"]
+        self.shifted_before = ShiftedRewards(**before) if before else None
 
     def results(self) -> dict[str, Any]:
         """As in the base class, and what the last ascent was."""
