@@ -201,8 +201,8 @@ def _save_figures(trainer: L.Trainer, parts: Run, run_dir: Path) -> None:
         found = preference_figures(shown["sets"]["test"], "test")
         figures |= {f"test/{name}": figure for name, figure in found.items()}
         write_worth_reading(run_dir, _worth_reading(module.test_rewards, datamodule))
-    if isinstance(module, ContrastiveRewardModule) and module.states_before is not None:
-        shown["embedding"] = projected(module.states_before, module.states_of("test"))
+    if isinstance(module, ContrastiveRewardModule) and module.states_before and module.states_after:
+        shown["embedding"] = projected(module.states_before, module.states_after)
         figures["test/embedding"] = embedding(shown["embedding"])
     if isinstance(module, MetaRewardModule) and module.shifted_before and module.shifted_after:
         shown["shifted"] = spread(module.shifted_before, module.shifted_after)

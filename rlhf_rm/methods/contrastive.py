@@ -60,6 +60,7 @@ class ContrastiveRewardModule(RewardModule):
         self.contrastive = contrastive(model.network.config.hidden_size)
         self.contrastive_weight, self.dropout = contrastive_weight, dropout
         self.states_before: tuple[Tensor, Tensor] | None = None
+        self.states_after: tuple[Tensor, Tensor] | None = None
 
     def sharded(self) -> list[nn.Module]:
         """As in the base class, and the prototypes if there are any."""
@@ -155,6 +156,11 @@ class ContrastiveRewardModule(RewardModule):
             rejected.append(state_ND[pairs.rejected_B])
         self.model.train(was_training)
         return torch.cat(chosen), torch.cat(rejected)
+
+    def on_test_epoch_end(self) -> None:
+        """As in the base class, and take the states while all ranks are here to gather the weights."""
+        super().on_test_epoch_end()
+        self.states_after = self.states_of("test")
 
     def on_validation_epoch_end(self) -> None:
         """As in the base class, and the cosine of chosen and rejected states: the less, the better apart."""

@@ -247,22 +247,26 @@ def test_adapters_in_shards_go_on_from_what_alone_is_trained(small, cache, tmp_p
 
 
 ALIKE = {
-    "sft": ["method=sft", "sampling.max_new_tokens=8"],
-    "bf16-mixed": ["trainer.precision=bf16-mixed", "attention=eager"],
+    "sft": ("loss", ["method=sft", "sampling.max_new_tokens=8"]),
+    "bf16-mixed": ("loss", ["trainer.precision=bf16-mixed", "attention=eager"]),
+    "contrastive": ("loss", ["method=contrastive", "contrastive=swav_pairs"]),
+    "meta": ("loss", ["method=meta", "meta.made.prompts=60", "sampling.max_new_tokens=8"]),
+    "ppo": ("reward", ["method=ppo", "sampling.max_new_tokens=8"]),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("overrides", ALIKE.values(), ids=ALIKE)
-def test_training_in_shards_is_that_of_whole_models(overrides, small, cache, tmp_path):
-    losses = []
+@pytest.mark.parametrize(("measure", "overrides"), ALIKE.values(), ids=ALIKE)
+def test_training_in_shards_is_that_of_whole_models(measure, overrides, small, cache, tmp_path):
+    measured = []
     for strategy in ("ddp", "fsdp"):
         run = tmp_path / strategy
         told = [*overrides, f"strategy={strategy}", "trainer.devices=2", *small]
         told += ["loader.micro_tokens=100", "loader.row_tokens=100"]
         train(cache, run, *told)
-        losses.append(json.loads((run / "metrics.json").read_text())["sets"]["test"]["loss"])
-    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+        measured.append(json.loads((run / "metrics.json").read_text())["sets"]["test"][measure])
+    assert measured[0] == pytest.approx(measured[1], abs=1e-5)
+    assert len({frozenset(f.name for f in (tmp_path / one).glob("*.png")) for one in ("ddp", "fsdp")}) == 1
     weights = [load_file(tmp_path / one / "export/model.safetensors") for one in ("ddp", "fsdp")]
     assert all(torch.allclose(value, weights[1][name], atol=1e-5) for name, value in weights[0].items())
 
