@@ -87,11 +87,15 @@ def _of_others(inputs: Inputs) -> tuple[list[Section], dict[str, Any]]:
     """The sections on what is no run, and what ``report.json`` says of it."""
     sections: list[Section] = []
     numbers: dict[str, Any] = {}
-    for kind, part in ((VOTE, votes), (ROUNDS, rounds), (EVALUATION, evaluations)):
+    for kind, key, part in (
+        (VOTE, "votes", votes),
+        (ROUNDS, "rounds", rounds),
+        (EVALUATION, "evaluations", evaluations),
+    ):
         for path, name in short_names(inputs.of(kind)).items():
             section, found = part.section(path, name)
             sections.append(section)
-            numbers.setdefault(f"{kind}s".replace("ss", "s"), {})[name] = found
+            numbers.setdefault(key, {})[name] = found
     judged = short_names(inputs.of(JUDGEMENT))
     if judged:
         section, numbers["judgements"] = judgements.section(judged)

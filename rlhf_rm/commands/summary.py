@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlhf_rm.metrics.names import METRIC_NAMES
+from rlhf_rm.metrics.names import METRIC_NAMES, with_interval
 
 WITH_INTERVAL = ("accuracy", "best_of_n")
 
@@ -60,14 +60,8 @@ def _number(key: str, values: Mapping[str, Any]) -> str:
     if value is None:
         return "not defined"
     if key == "accuracy":
-        return _with_interval(values)
+        return with_interval(value, values["accuracy_ci95"])
     if key == "best_of_n":
-        return f"{_with_interval(value)}, chance {value['chance']:.3f}"
+        shown = with_interval(value["accuracy"], value["accuracy_ci95"])
+        return f"{shown}, chance {value['chance']:.3f}"
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
-
-
-def _with_interval(values: Mapping[str, Any]) -> str:
-    if not values["accuracy_ci95"]:
-        return f"{values['accuracy']:.3f}"
-    low, high = values["accuracy_ci95"]
-    return f"{values['accuracy']:.3f} ({low:.3f} to {high:.3f})"

@@ -1,5 +1,7 @@
 """What people read in place of a metric's key, in the order in which metrics are shown."""
 
+from collections.abc import Sequence
+
 METRIC_NAMES = {
     "pairs": "pairs",
     "trained_on": "of these in the training data",
@@ -22,3 +24,8 @@ METRIC_NAMES = {
     "length_reference": "tokens before",
     "finished": "responses that end",
 }
+
+
+def with_interval(value: float, interval: Sequence[float] | None) -> str:
+    """A number with its interval, if it has one: ``0.893 (0.876 to 0.909)``."""
+    return f"{value:.3f}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")

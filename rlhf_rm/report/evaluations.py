@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from rlhf_rm.metrics.names import with_interval
 from rlhf_rm.report import figures
 from rlhf_rm.report.inputs import expecting, read, slug
 from rlhf_rm.report.look_for import LOOK_FOR
@@ -81,7 +82,8 @@ def _cells(measured: Mapping[str, Any]) -> list[str]:
     cells = []
     for key in COLUMNS:
         value = measured.get(key)
-        shown = "–" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
-        interval = measured.get("accuracy_ci95") if key == "accuracy" else None
-        cells.append(shown + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""))
+        if value is None or isinstance(value, int):
+            cells.append("–" if value is None else f"{value:,}")
+        else:
+            cells.append(with_interval(value, measured.get(f"{key}_ci95")))
     return cells

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rlhf_rm.errors import UserError
+from rlhf_rm.metrics.names import with_interval
 from rlhf_rm.report import figures, numbers
 from rlhf_rm.report.look_for import LOOK_FOR
 from rlhf_rm.report.runs import Group
@@ -137,4 +138,5 @@ def _shown(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return ""
     one = Estimate(**found)
-    return f"{one.mean:.3f}" + ("" if one.low is None else f" ({one.low:.3f} to {one.high:.3f})")
+    interval = None if one.low is None or one.high is None else (one.low, one.high)
+    return with_interval(one.mean, interval)

@@ -79,9 +79,8 @@ def find_inputs(patterns: Sequence[str]) -> Inputs:
         unknown |= dict.fromkeys(strange)
     if not found:
         raise UserError(
-            f"none of the {len(unfinished)} runs and rounds that inputs names is finished: go on with "
-            f"them first "
-            "(resume=auto for a run), or name others."
+            f"none of the {len(unfinished)} runs and rounds that inputs names is finished: go on with them "
+            "first (resume=auto for a run), or name others."
         )
     return Inputs([(kind, path) for path, kind in found.items()], list(unfinished), list(unknown))
 
@@ -131,9 +130,8 @@ def expecting(file: Path) -> Iterator[None]:
         yield
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration) as error:
         raise UserError(
-            f"{file} does not hold what this version reads ({type(error).__name__}: {error}): make it "
-            f"anew, or "
-            f"leave {file.parent} out."
+            f"{file} does not hold what this version reads ({type(error).__name__}: {error}): make it anew, "
+            f"or leave {file.parent} out."
         ) from error
 
 

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from rlhf_rm.data.worth_reading import AMBIGUOUS, FILE, STRONGEST, WEAKEST, read_worth_reading
-from rlhf_rm.metrics.names import METRIC_NAMES
+from rlhf_rm.metrics.names import METRIC_NAMES, with_interval
 from rlhf_rm.plots import embedding
 from rlhf_rm.plots.shifted import shifted_figure
 from rlhf_rm.report import figures, numbers
@@ -98,8 +98,7 @@ def _measured(run: TrainedRun) -> Table:
         if isinstance(value, Mapping):  # best of n
             value, interval = value["accuracy"], value["accuracy_ci95"]
         if value is not None:
-            between = f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
-            rows.append([label, f"{value:,}" if isinstance(value, int) else f"{value:.3f}{between}"])
+            rows.append([label, f"{value:,}" if isinstance(value, int) else with_interval(value, interval)])
     return Table(["on the test split", ""], rows)
 
 
