@@ -83,7 +83,8 @@ class StepCheckpoint(Checkpoint):
             if trainer.is_global_zero:
                 settle(part, path, entry)
         except BaseException as error:
-            remove(part)  # a disk that is full gets its space back
+            if trainer.is_global_zero:
+                remove(part)  # a disk that is full gets its space back
             if isinstance(error, OSError) and error.errno is not None:
                 # Lightning writes by way of a temporary file, whose name would tell nobody anything.
                 raise OSError(error.errno, error.strerror, str(path)) from error
@@ -98,12 +99,10 @@ class StepCheckpoint(Checkpoint):
         if not is_sharded(part):
             return described([part])[part.name] if trainer.is_global_zero else {}
         files = sorted(part.iterdir())
-        everyone: list[Entry] = [{}] * trainer.world_size
-        own = described(files[trainer.global_rank :: trainer.world_size])
+        everyone = [described(files[trainer.global_rank :: trainer.world_size])]
         if trainer.world_size > 1:
+            own, everyone = everyone[0], [{}] * trainer.world_size
             torch.distributed.all_gather_object(everyone, own)
-        else:
-            everyone = [own]
         return {name: one for some in everyone for name, one in sorted(some.items())}
 
     def _ask_to_stop(self, *signal_and_frame: Any) -> None:
@@ -132,7 +131,7 @@ def described(files: Sequence[Path]) -> dict[str, Any]:
 def remove(path: Path) -> None:
     """Delete a checkpoint, or what there is of one."""
     if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
+        shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
 

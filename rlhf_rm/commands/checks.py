@@ -1,6 +1,7 @@
 """What of a training's configuration is refused before anything is read or made."""
 
 from hydra.utils import get_class
+from lightning.pytorch import strategies
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm.errors import UserError
@@ -10,6 +11,8 @@ from rlhf_rm.models.adapter import NoAdapter
 from rlhf_rm.models.qlora import QLoRA
 from rlhf_rm.strategies.fsdp import FSDPStrategy
 
+SHARD = (strategies.DeepSpeedStrategy, strategies.FSDPStrategy, strategies.ModelParallelStrategy)
+SHARD_BY_NAME = ("deepspeed", "fsdp")  # how Lightning's names of these begin
 PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
 
 
@@ -47,8 +50,8 @@ def check_precision(cfg: DictConfig) -> None:
     Raises:
         UserError: see above.
     """
-    precision = str(cfg.trainer.get("precision", "32-true"))
-    if precision not in PRECISIONS:
+    precision = cfg.trainer.get("precision")
+    if precision is not None and str(precision) not in PRECISIONS:
         raise UserError(
             f"trainer.precision={precision} is not supported: use one of {', '.join(PRECISIONS)}; weights "
             "themselves are kept in bfloat16 by model.dtype=bfloat16."
@@ -75,14 +78,14 @@ def check_groups(cfg: DictConfig) -> None:
     Raises:
         UserError: see above.
     """
+    if "reproduction" in cfg:
+        raise UserError("experiment=paper_synthetic is many trainings: use `rlhf-rm paper`.")
     contrasts = "contrastive" in cfg.method.module
     if contrasts and cfg.get("contrastive") is None:
         raise UserError(
             "method=contrastive needs to know how: add contrastive=simcse_pairs, simcse_difference, "
             "swav_pairs or swav_difference."
         )
-    if "reproduction" in cfg:
-        raise UserError("experiment=paper_synthetic is many trainings: use `rlhf-rm paper`.")
     if not contrasts and cfg.get("contrastive") is not None:
         raise UserError(
             "contrastive=… is a loss that this method does not read: add method=contrastive, or "
@@ -104,14 +107,16 @@ def check_strategy(cfg: DictConfig) -> None:
     """
     strategy = cfg.trainer.get("strategy")
     kind = get_class(strategy._target_) if OmegaConf.is_dict(strategy) else None
-    name = str(strategy) if kind is None else kind.__name__
-    if name.lower().startswith(("deepspeed", "fsdp", "modelparallel")) and kind is not FSDPStrategy:
+    in_shards = kind is not None and issubclass(kind, FSDPStrategy)
+    by_others = issubclass(kind, SHARD) if kind is not None else str(strategy).startswith(SHARD_BY_NAME)
+    if by_others and not in_shards:
+        name = strategy if kind is None else kind.__name__
         raise UserError(
             f"trainer.strategy={name} is not supported: a step here is several backward passes, which it "
             "would not add up. Use strategy=fsdp, which keeps weights, gradients and optimiser states in "
             "shards as well."
         )
-    if kind is not FSDPStrategy:
+    if not in_shards:
         return
     method = _method(cfg)
     if not method.shards:

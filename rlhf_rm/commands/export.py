@@ -31,10 +31,7 @@ def run(cfg: DictConfig) -> None:
     """
     quiet()
     run_dir, output = Path(cfg.run), Path(cfg.output)
-    if not (run_dir / "config.yaml").is_file():
-        raise UserError(
-            f"{run_dir} is no run directory: it has no config.yaml. Name what `rlhf-rm train` printed."
-        )
+    config = stored_config(cfg.run, trusted=cfg.trust_run)
     if output.exists():
         raise UserError(f"output={output} exists already: choose another directory.")
     best = run_dir / "checkpoints" / BEST
@@ -47,7 +44,6 @@ def run(cfg: DictConfig) -> None:
         raise UserError(
             f"{found[0] if found else run_dir / 'checkpoints'} holds no checkpoint: nothing to export."
         )
-    config = stored_config(cfg.run, trusted=cfg.trust_run)
     parts = build_run(config)
     load_weights(parts, found[0])
     metrics = run_dir / "metrics.json"

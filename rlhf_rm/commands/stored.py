@@ -60,9 +60,13 @@ def stored_config(run: str, part: str | None = None, *, trusted: bool) -> Any:
     """
     file = Path(run) / "config.yaml"
     if not file.is_file():
-        raise UserError(f"{run} is no run directory: it has no config.yaml.")
+        raise UserError(
+            f"{run} is no run directory: it has no config.yaml. Name what `rlhf-rm train` printed."
+        )
     config = OmegaConf.load(file)
     found = config if part is None else OmegaConf.select(config, part)
+    if found is None:
+        raise UserError(f"{file} says nothing of {part}.")
     if not trusted:
         _check(found, file)
     return found

@@ -133,7 +133,13 @@ class FSDPStrategy(ModelParallelStrategy):
         states: list[Any] = [get_optimizer_state_dict(module, optimizer) for optimizer in self.optimizers]
         for number, state in enumerate(states):
             tensors |= optimizer_tensors(number, state["state"])
-        read_shards(path, {name: value for name, value in tensors.items() if name in written})
+        strange = sorted(written.keys() ^ tensors.keys())
+        if strange:
+            raise RuntimeError(
+                f"the state_dict is that of another optimiser: {len(strange)} tensors are missing or "
+                f"unknown, such as {strange[0]}."
+            )
+        read_shards(path, tensors)
         groups = rest.pop("optimizer_groups")
         for optimizer, state, saved in zip(self.optimizers, states, groups, strict=True):
             set_optimizer_state_dict(module, optimizer, {**state, "param_groups": saved})

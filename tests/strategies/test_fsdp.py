@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 
 from rlhf_rm.callbacks.checkpoint import checkpoints, damage
+from rlhf_rm.commands.checks import check_strategy
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.sampling import StepSampler
+from rlhf_rm.errors import UserError
+from rlhf_rm.strategies.fsdp import FSDPStrategy
 from rlhf_rm.strategies.sharded_checkpoint import written_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -236,6 +240,20 @@ def test_no_code_is_read_from_shards(rlhf_rm, small, tmp_path):
     assert ended.code == 2 and "or holds code: it is not opened" in ended.err
 
 
+def test_the_state_of_another_optimiser_is_not_gone_on_from(rlhf_rm, small, tmp_path):
+    told = [*small, "strategy=fsdp", "trainer.devices=1"]
+    assert rlhf_rm("train", *told, f"hydra.run.dir={tmp_path}/run").code == 0
+    other = [
+        "optimizer._target_=torch.optim.SGD",
+        "optimizer.fused=false",
+        "~optimizer.betas",
+        "~optimizer.eps",
+    ]
+    more = ["trainer.max_epochs=-1", "trainer.max_steps=6", f"resume={tmp_path}/run"]
+    ended = rlhf_rm("train", *told, *other, *more, f"hydra.run.dir={tmp_path}/other")
+    assert ended.code == 2 and "belongs to another model" in ended.err, ended.err
+
+
 def test_adapters_in_shards_go_on_from_what_alone_is_trained(small, cache, tmp_path):
     lora = ["adapter=lora", *small]
     train(cache, tmp_path / "run", "strategy=fsdp", "trainer.devices=2", *lora)
@@ -289,8 +307,23 @@ def test_what_cannot_be_sharded_is_refused_before_anything_is_made(
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize("name", ["deepspeed_stage_3", "deepspeed", "fsdp"])
+@pytest.mark.parametrize("name", ["deepspeed_stage_3", "deepspeed", "fsdp", "FSDPStrategy"])
 def test_lightnings_own_shards_are_refused(name, rlhf_rm, small):
-    ended = rlhf_rm("train", f"trainer.strategy={name}", *small)
+    asked = name if name.islower() else f"{{_target_: lightning.pytorch.strategies.{name}}}"
+    ended = rlhf_rm("train", f"trainer.strategy={asked}", *small)
     assert ended.code == 2
     assert f"trainer.strategy={name} is not supported" in ended.err and "Use strategy=fsdp" in ended.err
+
+
+class OwnShards(FSDPStrategy):
+    """A strategy of a user's own."""
+
+
+def test_what_holds_of_shards_holds_of_a_subclass(small):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = compose("train", ["strategy=fsdp", "method=ensemble", *small])
+    cfg.trainer.strategy._target_ = f"{OwnShards.__module__}.OwnShards"
+    with pytest.raises(UserError, match="does not run under strategy=fsdp"):
+        check_strategy(cfg)
+    cfg.method.module._target_ = "rlhf_rm.methods.reward.RewardModule"
+    check_strategy(cfg)
