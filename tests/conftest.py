@@ -2,6 +2,8 @@
 
 import importlib.util
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +52,26 @@ def rlhf_rm(capsys, monkeypatch, tmp_path, cache) -> Callable[..., Ended]:
         return Ended(int(stop.value.code or 0), captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture
+def train(cache) -> Callable[..., str]:
+    """Train in a process of its own, and say what it said: ``train(run_dir, "seed=2")``."""
+
+    def run(directory: Path, *overrides: str) -> str:
+        ended = subprocess.run(
+            [sys.executable, "train.py", f"hydra.run.dir={directory}", *overrides],
+            cwd=Path(__file__).parents[1],
+            env=os.environ | {"RLHF_RM_CACHE": cache},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout + ended.stderr
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,9 @@ from rlhf_rm.methods.schedules import warmup_linear
 from rlhf_rm.models.attention.sdpa import SDPAAttention
 from rlhf_rm.models.reward import RewardModel
 from rlhf_rm.models.tokenizer import train_byte_bpe
+from rlhf_rm.strategies.deepspeed import DeepSpeedStrategy
 from rlhf_rm.strategies.fsdp import FSDPStrategy
+from rlhf_rm.strategies.sharded import Sharded
 from rlhf_rm.strategies.sharded_checkpoint import FromShards, is_sharded
 
 WORDS = ["red", "green", "blue", "one", "two", "three", "yes", "no", "maybe"]
@@ -254,12 +256,20 @@ def make_trainer(directory, callbacks=(), every_n_steps=1, keep=99, **changes):
     }
     return L.Trainer(
         callbacks=[*callbacks, StepSeed(5), StepCheckpoint(str(directory), every_n_steps, keep)],
-        **settings | changes | (sharded() if changes.get("strategy") == "fsdp" else {}),
+        **settings | changes | sharded(changes.get("strategy", "auto")),
     )
 
 
-def sharded():
-    return {"strategy": FSDPStrategy(timeout_seconds=60), "inference_mode": False}
+def sharded(strategy):
+    """What a trainer is told for it."""
+    if strategy == "fsdp":
+        return {"strategy": FSDPStrategy(timeout_seconds=60), "inference_mode": False}
+    if strategy.startswith("zero"):
+        return {
+            "strategy": DeepSpeedStrategy(stage=int(strategy[-1]), timeout_seconds=60),
+            "inference_mode": False,
+        }
+    return {}
 
 
 def fit(
@@ -322,7 +332,7 @@ def main(runs):
         trainer, module, watch = fit(**options)
         if test:
             trainer.test(module, datamodule=trainer.datamodule, verbose=False)
-        in_shards = isinstance(trainer.strategy, FSDPStrategy)
+        in_shards = isinstance(trainer.strategy, Sharded)
         weights = trainer.strategy.whole(module) if in_shards else module.state_dict()
         if trainer.is_global_zero:
             torch.save(weights, directory / "weights.pt")
@@ -331,6 +341,33 @@ def main(runs):
                 seen["test_index"] = module.test_rewards.index.tolist()
                 seen["results"] = module.results()
             (directory / "watched.json").write_text(json.dumps(seen))
+
+
+SHORT_ROWS = {"row_tokens": 85, "micro_tokens": 85}  # most pairs of two fill a pass each, and some share one
+
+
+def in_shards(directory, ranks, strategy="fsdp", **changes):
+    """Options of 12 steps of 4 pairs; on two ranks a step is several passes, and not as many on each."""
+    directory.mkdir()
+    return {
+        "directory": str(directory),
+        "source": {"train": 26, "validation": 7, "test": 7},
+        "data": {"batch_size": 4 // ranks, **(SHORT_ROWS if ranks == 2 else {"micro_tokens": 9999})},
+        "module": {"optimizer": "SGD", "lr": 0.002, "gradient_clip": None},
+        "devices": ranks,
+        "strategy": strategy if ranks == 2 else "auto",
+        "max_epochs": 2,
+        "val_check_interval": 0.5,
+        "every_n_steps": 5,
+        "weighted": True,
+        "test": True,
+        **changes,
+    }
+
+
+def watched(run):
+    """What :func:`main` left of a run."""
+    return json.loads((Path(run["directory"]) / "watched.json").read_text())
 
 
 def in_a_process(runs):

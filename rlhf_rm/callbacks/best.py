@@ -8,7 +8,7 @@ import lightning as L
 import torch
 
 from rlhf_rm.errors import UserError
-from rlhf_rm.strategies.fsdp import FSDPStrategy
+from rlhf_rm.strategies.sharded import Sharded
 
 log = logging.getLogger(__name__)
 FILE = "best.ckpt"
@@ -72,7 +72,7 @@ class BestCheckpoint(L.Callback):
             return
         weights = torch.load(self.path, map_location="cpu", mmap=True, weights_only=True)["state_dict"]
         trained: Any = pl_module
-        if isinstance(trainer.strategy, FSDPStrategy):
+        if isinstance(trainer.strategy, Sharded):
             trainer.strategy.load_whole(trained, weights)
         else:
             trained.load_state_dict(weights)

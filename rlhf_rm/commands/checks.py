@@ -1,15 +1,19 @@
 """What of a training's configuration is refused before anything is read or made."""
 
+from importlib.util import find_spec
+
 from hydra.utils import get_class
 from lightning.pytorch import strategies
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm.errors import UserError
+from rlhf_rm.losses.swav import SwAVLoss
 from rlhf_rm.methods.policy import PolicyModule
 from rlhf_rm.methods.step import StepModule
 from rlhf_rm.models.adapter import NoAdapter
 from rlhf_rm.models.qlora import QLoRA
-from rlhf_rm.strategies.fsdp import FSDPStrategy
+from rlhf_rm.strategies.deepspeed import DeepSpeedStrategy
+from rlhf_rm.strategies.sharded import Sharded
 
 SHARD = (strategies.DeepSpeedStrategy, strategies.FSDPStrategy, strategies.ModelParallelStrategy)
 SHARD_BY_NAME = ("deepspeed", "fsdp")  # how Lightning's names of these begin
@@ -107,33 +111,70 @@ def check_strategy(cfg: DictConfig) -> None:
     """
     strategy = cfg.trainer.get("strategy")
     kind = get_class(strategy._target_) if OmegaConf.is_dict(strategy) else None
-    in_shards = kind is not None and issubclass(kind, FSDPStrategy)
-    by_others = issubclass(kind, SHARD) if kind is not None else str(strategy).startswith(SHARD_BY_NAME)
-    if by_others and not in_shards:
-        name = strategy if kind is None else kind.__name__
-        raise UserError(
-            f"trainer.strategy={name} is not supported: a step here is several backward passes, which it "
-            "would not add up. Use strategy=fsdp, which keeps weights, gradients and optimiser states in "
-            "shards as well."
-        )
-    if not in_shards:
+    if kind is not None and issubclass(kind, Sharded):
+        name = "strategy=fsdp"
+        if issubclass(kind, DeepSpeedStrategy):
+            name = f"strategy=deepspeed_zero{strategy.get('stage', 3)}"
+            check_deepspeed(cfg, name)
+        check_shards(cfg, name)
         return
-    method = _method(cfg)
-    if not method.shards:
+    by_others = issubclass(kind, SHARD) if kind is not None else str(strategy).startswith(SHARD_BY_NAME)
+    if by_others:
+        given = strategy if kind is None else kind.__name__
         raise UserError(
-            f"{method.__name__} does not run under strategy=fsdp: use strategy=ddp, and for large models "
-            "adapter=lora or adapter=qlora."
+            f"trainer.strategy={given} is not supported: a step here is several backward passes, which it "
+            "would not add up. Use strategy=fsdp, or with DeepSpeed strategy=deepspeed_zero2 or "
+            "deepspeed_zero3."
+        )
+
+
+def check_shards(cfg: DictConfig, name: str) -> None:
+    """Refuse what cannot lie in shards under any strategy.
+
+    Raises:
+        UserError: see above.
+    """
+    method = _method(cfg)
+    if not (method.zero if name.startswith("strategy=deepspeed") else method.shards):
+        raise UserError(
+            f"{method.__name__} does not run under {name}: use strategy=ddp"
+            f"{', or strategy=fsdp' if method.shards else ''}, and for large models adapter=lora or "
+            "adapter=qlora."
         )
     adapter = get_class(cfg.adapter._target_)
     if issubclass(method, PolicyModule) and not issubclass(adapter, NoAdapter):
         raise UserError(
-            "a policy with adapters is its own reference, which strategy=fsdp cannot shard: use "
-            "strategy=ddp, or adapter=none."
+            f"a policy with adapters is its own reference, which {name} cannot shard: use strategy=ddp, or "
+            "adapter=none."
         )
     if issubclass(adapter, QLoRA):
         raise UserError(
-            "adapter=qlora keeps weights in 4 bits, which strategy=fsdp cannot shard: use strategy=ddp, or "
+            f"adapter=qlora keeps weights in 4 bits, which {name} cannot shard: use strategy=ddp, or "
             "adapter=lora."
+        )
+
+
+def check_deepspeed(cfg: DictConfig, name: str) -> None:
+    """Refuse what DeepSpeed is missing or would do in another way.
+
+    Raises:
+        UserError: see above.
+    """
+    if find_spec("deepspeed") is None:
+        raise UserError(
+            f"{name} needs DeepSpeed, which is not installed: pip install -c constraints.txt -e "
+            "'.[deepspeed]', or use strategy=fsdp."
+        )
+    contrastive = cfg.get("contrastive")
+    if contrastive is not None and issubclass(get_class(contrastive.loss._target_), SwAVLoss):
+        raise UserError(
+            f"SwAV gives its prototypes length 1 before each step, which {name}'s own copies of the weights "
+            "would not follow: use strategy=ddp, strategy=fsdp, or a SimCSE loss."
+        )
+    if str(cfg.trainer.get("precision")) == "16-mixed":
+        raise UserError(
+            f"trainer.precision=16-mixed scales gradients, which {name} would do in its own way: use "
+            "bf16-mixed."
         )
 
 

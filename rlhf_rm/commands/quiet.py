@@ -23,5 +23,6 @@ def quiet() -> None:
         ".*Checkpoint directory.*",
         ".*sync_dist=True.*",
         ".*gradient_checkpointing_enable.*",
+        ".*`torch.distributed.\\w+` is deprecated.*",  # DeepSpeed calls it
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -43,6 +43,7 @@ from rlhf_rm.plots.preference import preference_figures
 from rlhf_rm.plots.shifted import shifted_figure
 from rlhf_rm.ranks import is_first_rank
 from rlhf_rm.strategies.fsdp import FSDPStrategy
+from rlhf_rm.strategies.sharded import Sharded
 from rlhf_rm.strategies.sharded_checkpoint import FromShards, is_sharded
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ def fit(trainer: L.Trainer, parts: Run, checkpoint: Path | None) -> None:
 
 def with_whole_model(cfg: DictConfig, trainer: L.Trainer, parts: Run) -> Run:
     """The run with a model that the first rank can export alone; where it lies in shards, all must ask."""
-    if not isinstance(trainer.strategy, FSDPStrategy):
+    if not isinstance(trainer.strategy, Sharded):
         return parts
     weights = trainer.strategy.whole(parts.module)
     if not trainer.is_global_zero:

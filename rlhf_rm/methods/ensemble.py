@@ -25,6 +25,7 @@ class EnsembleRewardModule(RewardModule):
     """
 
     shards = False
+    zero = False
 
     @property
     def ensemble(self) -> Ensemble:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy
+from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor, nn
 
 from rlhf_rm.data.batch import Step
@@ -19,6 +19,7 @@ from rlhf_rm.methods.ascent import Ascent
 from rlhf_rm.methods.contrastive import ContrastiveRewardModule
 from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.metrics.shifted import ShiftedRewards
+from rlhf_rm.strategies.deepspeed import DeepSpeedStrategy
 
 SHOWN = 256  # held-out prompts that are measured
 ROUNDED = 0.5  # share of changed weights below which the ascent is hardly one

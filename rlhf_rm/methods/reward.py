@@ -31,6 +31,7 @@ class RewardModule(StepModule):
     """
 
     shards = True
+    zero = True
     measures = ("accuracy", "loss", "margin", "reward", "ece")
 
     def __init__(

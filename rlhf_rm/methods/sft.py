@@ -28,6 +28,7 @@ class SFTModule(StepModule):
 
     measures = ("loss",)
     shards = True
+    zero = True
 
     def __init__(
         self,

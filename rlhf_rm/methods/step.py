@@ -17,7 +17,9 @@ from transformers import PreTrainedModel
 from rlhf_rm.data.batch import Step
 from rlhf_rm.errors import UserError
 from rlhf_rm.models.language import LanguageModel
-from rlhf_rm.strategies.fsdp import FSDPStrategy, whole
+from rlhf_rm.strategies.deepspeed import DeepSpeedStrategy
+from rlhf_rm.strategies.fsdp import whole
+from rlhf_rm.strategies.sharded import Sharded
 
 TEXTS_SHOWN = 4  # responses that are kept to be read, each time some are drawn
 OptimizerFactory = Callable[..., Optimizer]
@@ -38,12 +40,14 @@ class StepModule(L.LightningModule, ABC):
     Attributes:
         model: what is trained.
         shards: whether it may lie in shards on several ranks (FSDP2).
+        zero: whether DeepSpeed may train it.
         measures: what is logged of validation as ``val/NAME`` and of the test as ``test/NAME``.
         history: what is worth reading of the run so far, such as ``{"step": 8, "texts": [{…}]}``.
     """
 
     measures: tuple[str, ...]
     shards = False
+    zero = False
     model: Any
 
     def __init__(
@@ -57,29 +61,29 @@ class StepModule(L.LightningModule, ABC):
         self.history: list[dict[str, Any]] = []
 
     def configure_model(self) -> None:
-        """Shard the models under FSDP."""
-        if isinstance(self.trainer.strategy, FSDPStrategy):
+        """Shard the models where the strategy does."""
+        if isinstance(self.trainer.strategy, Sharded):
             for model in self.sharded():
                 self.trainer.strategy.shard(model)
 
     def sharded(self) -> list[nn.Module]:
-        """The models that lie in shards under FSDP; each is run by ``forward`` and its ``passes``."""
+        """The models that lie in shards, where any do; each is run by ``forward`` and its ``passes``."""
         return [self.model]
 
     def whole_network(self, model: LanguageModel) -> PreTrainedModel:
         """A network to draw responses from; where it lies in shards, a copy, for which all ranks must ask."""
-        if isinstance(self.trainer.strategy, FSDPStrategy):
+        if isinstance(self.trainer.strategy, Sharded):
             return self.trainer.strategy.whole_network(model)
         return model.network
 
     def evened(self, step: Step[Any], idle: Callable[[torch.device], Any]) -> Step[Any]:
-        """A step of as many passes as the longest of any rank, where ranks gather weights in each pass.
+        """A step of as many passes as the longest of any rank, where ranks work together in each pass.
 
         Args:
             step: of this rank.
             idle: makes a micro-batch without examples.
         """
-        if self.trainer.world_size == 1 or not isinstance(self.trainer.strategy, FSDPStrategy):
+        if self.trainer.world_size == 1 or not isinstance(self.trainer.strategy, Sharded):
             return step
         most = self.trainer.strategy.reduce(torch.tensor(len(step), device=self.device), reduce_op="max")
         missing = int(most) - len(step)
@@ -184,14 +188,29 @@ class StepModule(L.LightningModule, ABC):
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
         mean = self.accumulate(step, weight, loss_sum, culprits)
-        if self.gradient_clip is not None:
+        if self.gradient_clip is not None and not self._in_engine:
             for name, parameters in self.clipped_together().items():
                 norm = whole(torch.nn.utils.clip_grad_norm_(parameters, self.gradient_clip))
                 if not torch.isfinite(norm):
                     self._refuse("norm of the gradient", norm, culprits())
                 self.log(f"train/{name}", norm)
         self.advance(mean)
+        if self._in_engine:
+            self._check_step(culprits)
         return mean
+
+    @property
+    def _in_engine(self) -> bool:
+        """Whether DeepSpeed clips gradients and takes steps."""
+        return isinstance(self.trainer.strategy, DeepSpeedStrategy)
+
+    def _check_step(self, culprits: Callable[[], list[str]]) -> None:
+        strategy: Any = self.trainer.strategy
+        norm = strategy.gradient_norm()
+        if not torch.isfinite(norm):
+            self._refuse("norm of the gradient", norm, culprits())
+        if self.gradient_clip is not None:
+            self.log("train/grad_norm", norm)
 
     def clipped_together(self) -> dict[str, list[nn.Parameter]]:
         """Parameters whose gradient has one norm, by the name under which it is logged."""
@@ -244,6 +263,9 @@ class StepModule(L.LightningModule, ABC):
 
     def _without_sync(self, skip: bool) -> Any:
         """Hold gradients back from the other ranks until the step's last backward pass."""
+        if isinstance(self.trainer.strategy, DeepSpeedStrategy):
+            self.trainer.strategy.begin_pass(last=not skip)
+            return nullcontext()
         model: Any = self.trainer.model
         return model.no_sync() if skip and hasattr(model, "no_sync") else nullcontext()
 

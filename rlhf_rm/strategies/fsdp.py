@@ -1,6 +1,5 @@
 """FSDP2: every rank holds a share of each weight, of its gradient and of what the optimiser knows of it."""
 
-import copy
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +22,7 @@ from transformers import PreTrainedModel
 
 from rlhf_rm.errors import UserError
 from rlhf_rm.models.adapter import layers_of
+from rlhf_rm.strategies.sharded import Sharded, without_weights
 from rlhf_rm.strategies.sharded_checkpoint import (
     REST,
     WEIGHTS,
@@ -35,11 +35,8 @@ from rlhf_rm.strategies.sharded_checkpoint import (
 )
 
 
-class FSDPStrategy(ModelParallelStrategy):
+class FSDPStrategy(Sharded, ModelParallelStrategy):
     """Shards a model block by block over all ranks; checkpoints are directories to which each rank writes.
-
-    Gathering a block's weights is something that all ranks do together. So all must run as many passes in
-    each step: see :meth:`~rlhf_rm.methods.step.StepModule.evened`.
 
     Args:
         timeout_seconds: how long a rank waits for the others.
@@ -76,7 +73,7 @@ class FSDPStrategy(ModelParallelStrategy):
             register_fsdp_forward_method(model, name)
 
     def whole_network(self, model: nn.Module) -> PreTrainedModel:
-        """A sharded model's network as it is now, whole on every rank. All ranks must ask.
+        """See the base class.
 
         Generating in shards would gather every block for every token, in step with all ranks.
         """
@@ -165,12 +162,12 @@ class FSDPStrategy(ModelParallelStrategy):
         return checkpoint
 
     def load_whole(self, module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-        """Give each rank its share of whole weights, which every rank has; those left out stay."""
+        """See the base class."""
         options = StateDictOptions(full_state_dict=True, strict=False)
         set_model_state_dict(module, dict(weights), options=options)
 
     def whole(self, module: nn.Module) -> dict[str, Tensor]:
-        """The whole weights, on the CPU of rank 0; nothing on the others. All ranks must ask."""
+        """See the base class."""
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
         weights: dict[str, Any] = get_model_state_dict(module, options=options)
         return weights
@@ -194,12 +191,6 @@ def tied_names(module: nn.Module) -> dict[str, str]:
     first: dict[int, str] = {}
     named = module.named_parameters(remove_duplicate=False)
     return {name: first[id(one)] for name, one in named if first.setdefault(id(one), name) != name}
-
-
-def without_weights(network: PreTrainedModel) -> PreTrainedModel:
-    """A copy of a network whose weights take no memory."""
-    weights = {id(one): nn.Parameter(one.to("meta"), one.requires_grad) for one in network.parameters()}
-    return copy.deepcopy(network, memo=dict(weights))
 
 
 def whole(value: Tensor) -> Tensor:

@@ -21,35 +21,10 @@ from rlhf_rm.strategies.sharded_checkpoint import written_names
 
 ROOT = Path(__file__).resolve().parents[2]
 
-SMALL = {"row_tokens": 85, "micro_tokens": 85}  # most pairs of two fill a pass each, and some share one
-
-
-def run_of(directory, ranks, **changes):
-    """12 steps with 4 pairs each; on two ranks a step is several passes, and not as many on each."""
-    directory.mkdir()
-    return {
-        "directory": str(directory),
-        "source": {"train": 26, "validation": 7, "test": 7},
-        "data": {"batch_size": 4 // ranks, **(SMALL if ranks == 2 else {"micro_tokens": 9999})},
-        "module": {"optimizer": "SGD", "lr": 0.002, "gradient_clip": None},
-        "devices": ranks,
-        "strategy": "fsdp" if ranks == 2 else "auto",
-        "max_epochs": 2,
-        "val_check_interval": 0.5,
-        "every_n_steps": 5,
-        "weighted": True,
-        "test": True,
-        **changes,
-    }
-
-
-def watched(run):
-    return json.loads((Path(run["directory"]) / "watched.json").read_text())
-
 
 def test_ranks_have_steps_of_different_numbers_of_passes(tiny):
     """What the tests below rely on."""
-    data = tiny.LOADING | SMALL | {"batch_size": 2}
+    data = tiny.LOADING | tiny.SHORT_ROWS | {"batch_size": 2}
     split = PreferenceDataModule(tiny.Source(train=26), tiny.make_tokenizer(), **data).split("train")
     passes = [
         [
@@ -64,29 +39,31 @@ def test_ranks_have_steps_of_different_numbers_of_passes(tiny):
 def test_two_ranks_with_a_share_of_the_weights_equal_one_with_all(tiny, tmp_path):
     clipped = {"module": {"optimizer": "AdamW", "lr": 0.002, "gradient_clip": 0.5}, "val_check_interval": 1.0}
     names = {"plain": {}, "clipped": clipped}
-    one = {name: run_of(tmp_path / f"{name}_1", 1, **more) for name, more in names.items()}
-    two = {name: run_of(tmp_path / f"{name}_2", 2, **more) for name, more in names.items()}
+    one = {name: tiny.in_shards(tmp_path / f"{name}_1", 1, **more) for name, more in names.items()}
+    two = {name: tiny.in_shards(tmp_path / f"{name}_2", 2, **more) for name, more in names.items()}
     tiny.in_a_process(list(two.values()))
     tiny.main([dict(run) for run in one.values()])
     for name in names:
         tiny.assert_same_run(one[name]["directory"], two[name]["directory"], steps=12)
-        single, double = watched(one[name]), watched(two[name])
+        single, double = tiny.watched(one[name]), tiny.watched(two[name])
         assert torch.allclose(*(torch.tensor(w["validations"]) for w in (single, double)), atol=1e-5)
         assert double["test_index"] == single["test_index"] == list(range(7))
 
 
 def test_a_run_goes_on_with_another_number_of_ranks_and_strategy(tiny, tmp_path):
     adam = {"module": {"optimizer": "AdamW", "lr": 0.002, "gradient_clip": None}}
-    whole = run_of(tmp_path / "whole", 1, **adam)
-    first = run_of(tmp_path / "first", 2, test=False, watch={"sigterm_after": 5}, **adam)
+    whole = tiny.in_shards(tmp_path / "whole", 1, **adam)
+    first = tiny.in_shards(tmp_path / "first", 2, test=False, watch={"sigterm_after": 5}, **adam)
     tiny.main([dict(whole)])
     tiny.in_a_process([first])
     (middle,) = checkpoints(tmp_path / "first")
     assert middle.name == "step_00000005.ckpt"
     assert len(list(middle.glob("*.safetensors"))) == 2  # of each rank
-    alone = run_of(tmp_path / "alone", 1, **adam, resume=str(middle))
-    of_shards = run_of(tmp_path / "of_shards", 2, **adam, resume=str(middle))
-    of_a_file = run_of(tmp_path / "of_a_file", 2, **adam, resume=str(tmp_path / "whole/step_00000005.ckpt"))
+    alone = tiny.in_shards(tmp_path / "alone", 1, **adam, resume=str(middle))
+    of_shards = tiny.in_shards(tmp_path / "of_shards", 2, **adam, resume=str(middle))
+    of_a_file = tiny.in_shards(
+        tmp_path / "of_a_file", 2, **adam, resume=str(tmp_path / "whole/step_00000005.ckpt")
+    )
     tiny.main([dict(alone)])
     tiny.in_a_process([of_shards, of_a_file])
     for run in (alone, of_shards, of_a_file):
@@ -99,7 +76,7 @@ def test_metarm_climbs_in_shards(tiny, tmp_path):
     tiny.write_responses(tmp_path / "responses.jsonl")
     meta = {"responses": str(tmp_path / "responses.jsonl")}
     one, two = (
-        run_of(
+        tiny.in_shards(
             tmp_path / str(ranks),
             ranks,
             test=False,
@@ -113,16 +90,17 @@ def test_metarm_climbs_in_shards(tiny, tmp_path):
     tiny.assert_same_run(one["directory"], two["directory"], steps=6)
 
 
-CONTRASTIVE = {"simcse": "pairs", "swav": "difference"}
+CONTRASTIVE = {
+    "simcse": {"kind": "simcse", "items": "pairs"},
+    "swav": {"kind": "swav", "items": "difference"},
+}
 
 
 def test_contrastive_terms_see_the_pairs_of_all_ranks(tiny, tmp_path):
     one, two = (
         [
-            run_of(
-                tmp_path / f"{kind}_{ranks}", ranks, max_epochs=1, contrastive={"kind": kind, "items": items}
-            )
-            for kind, items in CONTRASTIVE.items()
+            tiny.in_shards(tmp_path / f"{kind}_{ranks}", ranks, max_epochs=1, contrastive=contrastive)
+            for kind, contrastive in CONTRASTIVE.items()
         ]
         for ranks in (1, 2)
     )
@@ -130,7 +108,7 @@ def test_contrastive_terms_see_the_pairs_of_all_ranks(tiny, tmp_path):
     for ranks, runs in ((1, one), (2, two)):
         meta = {"data": {"responses": str(tmp_path / "responses.jsonl"), "prompts": 4 // ranks}}
         both = {"contrastive": {"kind": "swav", "items": "pairs"}, "meta": meta}
-        runs.append(run_of(tmp_path / f"meta_{ranks}", ranks, max_epochs=1, test=False, **both))
+        runs.append(tiny.in_shards(tmp_path / f"meta_{ranks}", ranks, max_epochs=1, test=False, **both))
     tiny.in_a_process(two)
     tiny.main([dict(run) for run in one])
     for single, double in zip(one, two, strict=True):
@@ -171,22 +149,8 @@ def test_a_policy_in_shards_says_and_learns_what_a_whole_one_does(tmp_path):
     assert torch.allclose(torch.tensor(resumed["seen"]), torch.tensor(whole["seen"][-3:]), atol=1e-5)
 
 
-def train(cache, run, *overrides):
-    ended = subprocess.run(
-        [sys.executable, "train.py", f"hydra.run.dir={run}", *overrides],
-        cwd=ROOT,
-        env=os.environ | {"RLHF_RM_CACHE": cache},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout + ended.stderr
-
-
-def test_a_sharded_run_is_tested_and_exported_whole_with_its_best_weights(rlhf_rm, small, cache, tmp_path):
-    said = train(cache, tmp_path / "run", "strategy=fsdp", "trainer.devices=2", "callbacks=best", *small)
+def test_a_sharded_run_is_tested_and_exported_whole_with_its_best_weights(rlhf_rm, small, train, tmp_path):
+    said = train(tmp_path / "run", "strategy=fsdp", "trainer.devices=2", "callbacks=best", *small)
     assert "at step 2: its weights are tested and exported" in said  # of 4
     kept = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)["state_dict"]
     exported = load_file(tmp_path / "run/export/model.safetensors")
@@ -201,14 +165,14 @@ def test_a_sharded_run_is_tested_and_exported_whole_with_its_best_weights(rlhf_r
     assert told["mean_margin"] == pytest.approx(metrics["sets"]["test"]["mean_margin"], abs=1e-4)
 
 
-def test_the_newest_whole_checkpoint_of_shards_is_gone_on_from_and_exported(rlhf_rm, small, cache, tmp_path):
+def test_the_newest_whole_checkpoint_of_shards_is_gone_on_from_and_exported(rlhf_rm, small, train, tmp_path):
     sharded = [
         *small,
         "strategy=fsdp",
         "callbacks.checkpoint.every_n_steps=1",
         "trainer.val_check_interval=1.0",
     ]
-    train(cache, tmp_path / "run", *sharded, "trainer.devices=2")
+    train(tmp_path / "run", *sharded, "trainer.devices=2")
     found = checkpoints(tmp_path / "run/checkpoints")
     assert all(damage(path) is None for path in found)
     shard = sorted(found[-1].glob("*.safetensors"))[1]
@@ -217,7 +181,7 @@ def test_the_newest_whole_checkpoint_of_shards_is_gone_on_from_and_exported(rlhf
     shard.write_bytes(content)
     assert damage(found[-1]) == f"of its {shard.name}: its content is not what was written"
     more = ["trainer.max_epochs=-1", "trainer.max_steps=6", "resume=auto", "trainer.devices=2"]
-    said = train(cache, tmp_path / "run", *sharded, *more)
+    said = train(tmp_path / "run", *sharded, *more)
     assert f"{found[-1]} is damaged" in said and f"Going on from {found[-2]}" in said
     ended = rlhf_rm("export", f"run={tmp_path}/run", f"output={tmp_path}/out")
     assert ended.code == 0, ended.err
@@ -254,13 +218,13 @@ def test_the_state_of_another_optimiser_is_not_gone_on_from(rlhf_rm, small, tmp_
     assert ended.code == 2 and "belongs to another model" in ended.err, ended.err
 
 
-def test_adapters_in_shards_go_on_from_what_alone_is_trained(small, cache, tmp_path):
+def test_adapters_in_shards_go_on_from_what_alone_is_trained(small, train, tmp_path):
     lora = ["adapter=lora", *small]
-    train(cache, tmp_path / "run", "strategy=fsdp", "trainer.devices=2", *lora)
+    train(tmp_path / "run", "strategy=fsdp", "trainer.devices=2", *lora)
     kept = written_names(checkpoints(tmp_path / "run/checkpoints")[-1])
     assert kept and all(".lora_" in name or ".score." in name for name in kept)
     more = ["trainer.max_epochs=-1", "trainer.max_steps=6", "resume=auto"]
-    train(cache, tmp_path / "run", "strategy=fsdp", "trainer.devices=2", *lora, *more)
+    train(tmp_path / "run", "strategy=fsdp", "trainer.devices=2", *lora, *more)
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["steps"] == 6
 
 
@@ -275,13 +239,13 @@ ALIKE = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("measure", "overrides"), ALIKE.values(), ids=ALIKE)
-def test_training_in_shards_is_that_of_whole_models(measure, overrides, small, cache, tmp_path):
+def test_training_in_shards_is_that_of_whole_models(measure, overrides, small, train, tmp_path):
     measured = []
     for strategy in ("ddp", "fsdp"):
         run = tmp_path / strategy
         told = [*overrides, f"strategy={strategy}", "trainer.devices=2", *small]
         told += ["loader.micro_tokens=100", "loader.row_tokens=100"]
-        train(cache, run, *told)
+        train(run, *told)
         measured.append(json.loads((run / "metrics.json").read_text())["sets"]["test"][measure])
     assert measured[0] == pytest.approx(measured[1], abs=1e-5)
     assert len({frozenset(f.name for f in (tmp_path / one).glob("*.png")) for one in ("ddp", "fsdp")}) == 1

@@ -1,0 +1,267 @@
+"""DeepSpeed's ZeRO: the optimiser's states, gradients and, in its third stage, the weights in shards."""
+
+import copy
+import os
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+
+from rlhf_rm.errors import UserError
+from rlhf_rm.strategies.sharded import Sharded, without_weights
+
+STAGES = (2, 3)
+
+
+class DeepSpeedStrategy(Sharded, DDPStrategy):
+    """Trains with DeepSpeed's engine; a checkpoint is that of one process, gathered and written by rank 0.
+
+    Lightning's own strategy for DeepSpeed takes one backward pass a step and writes pickled code. Here a
+    step is as many passes as it takes, a checkpoint goes on under any strategy and number of ranks, and
+    ``bf16-mixed`` is autocast over float32 weights, as everywhere.
+
+    Args:
+        stage: 2 shards gradients and the optimiser's states, 3 the weights too.
+        timeout_seconds: how long a rank waits for the others.
+
+    Raises:
+        UserError: another stage.
+    """
+
+    def __init__(self, stage: int, timeout_seconds: float) -> None:
+        if stage not in STAGES:
+            raise UserError(f"stage={stage} is not supported: use one of {', '.join(map(str, STAGES))}.")
+        super().__init__(timeout=timedelta(seconds=timeout_seconds))
+        self.stage = stage
+        self.engine: Any = None  # DeepSpeed's, from the beginning of the training on
+        self._groups: list[list[nn.Parameter]] = []  # of the optimiser, before ZeRO made them flat
+        self._empty: dict[nn.Module, PreTrainedModel] = {}  # what each network was, less its weights
+
+    def setup_distributed(self) -> None:
+        """As in the base class, through DeepSpeed."""
+        if self.root_device.type == "cpu":
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")  # it would look for a GPU, and say so
+        import deepspeed
+
+        self.set_world_ranks()
+        environment: Any = self.cluster_environment
+        os.environ |= {
+            "MASTER_ADDR": environment.main_address,
+            "MASTER_PORT": str(environment.main_port),
+            "RANK": str(self.global_rank),
+            "WORLD_SIZE": str(self.world_size),
+            "LOCAL_RANK": str(self.local_rank),
+        }
+        backend = self._get_process_group_backend()
+        if backend == "gloo":
+            # DeepSpeed would compile a way around it, with whatever compiler there is.
+            deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        deepspeed.init_distributed(backend, timeout=self._timeout, verbose=False)
+
+    def setup(self, trainer: L.Trainer) -> None:
+        """Begin a training; what is measured after it finds the model as the training left it."""
+        if trainer.state.fn == TrainerFn.FITTING or self.engine is None:
+            super().setup(trainer)
+
+    def teardown(self) -> None:
+        """Leave the model where it is: what lies in shards is not moved to the CPU by moving a module."""
+
+    def shard(self, model: nn.Module) -> None:
+        """Keep what a network is less its weights, before they are taken from it."""
+        network = getattr(model, "network", None)
+        if self.stage == 3 and network is not None:
+            self._empty[network] = without_weights(network)
+
+    def configure_ddp(self) -> None:
+        """DeepSpeed takes the place of DDP once there is an optimiser."""
+
+    def setup_optimizers(self, trainer: L.Trainer) -> None:
+        """Make the optimiser, and give it and the weights to DeepSpeed."""
+        import deepspeed
+
+        super().setup_optimizers(trainer)
+        (optimizer,) = self.optimizers
+        self._groups = [list(group["params"]) for group in optimizer.param_groups]
+        module: Any = self.lightning_module
+        self.engine, zero, _, _ = deepspeed.initialize(
+            model=module,
+            optimizer=optimizer,
+            dist_init_required=False,
+            config={
+                "zero_optimization": {"stage": self.stage},
+                "zero_allow_untested_optimizer": True,
+                "gradient_clipping": module.gradient_clip or 0.0,
+                "train_micro_batch_size_per_gpu": 1,  # for its own speedometer, which nobody reads
+            },
+        )
+        self.optimizers = [zero]
+
+    def begin_pass(self, last: bool) -> None:
+        """Tell the engine that a forward and a backward pass follow, of a model that it would run itself.
+
+        Args:
+            last: the optimiser steps after it.
+        """
+        zero = self.engine.optimizer
+        self.engine.set_gradient_accumulation_boundary(last)
+        zero.clear_backward_seen_flag()
+        if self.stage == 3:
+            zero.parameter_offload.get_param_coordinator().reset_step()
+
+    def backward(self, closure_loss: Tensor, optimizer: Any, *args: Any, **kwargs: Any) -> Tensor:
+        """Add a gradient to what each rank holds of it."""
+        self.engine.backward(closure_loss)
+        return closure_loss
+
+    def optimizer_step(
+        self, optimizer: Optimizer, closure: Callable[[], Any], model: Any = None, **kwargs: Any
+    ) -> None:
+        """Clip the gradient, let the optimiser step on this rank's share, and gather what it changed."""
+        closure()
+        self.engine.step()
+
+    def gradient_norm(self) -> Tensor:
+        """Of the last step, before it was clipped; infinite where that step changed no weight."""
+        norm = self.engine.get_global_grad_norm() if self.engine.was_step_applied() else torch.inf
+        return torch.as_tensor(norm, device=self.root_device)
+
+    def whole(self, module: Any) -> dict[str, Tensor]:
+        """See the base class."""
+        parameters = dict(module.named_parameters(remove_duplicate=False))
+        found = {}
+        for name, value in module.state_dict().items():
+            kept = self._gathered(parameters[name]) if name in parameters else value
+            if self.is_global_zero:
+                found[name] = kept.cpu()
+        return found
+
+    def load_whole(self, module: Any, weights: Mapping[str, Tensor]) -> None:
+        """See the base class; the optimiser does not follow, so nothing is trained afterwards."""
+        if self.stage == 2:
+            module.load_state_dict(weights)
+            return
+        import deepspeed
+
+        parameters = dict(module.named_parameters(remove_duplicate=False))
+        for name, value in weights.items():
+            if name not in parameters:
+                module.get_buffer(name).copy_(value)
+                continue
+            with deepspeed.zero.GatheredParameters([parameters[name]], modifier_rank=0):
+                parameters[name].data.copy_(value)
+
+    def whole_network(self, model: Any) -> PreTrainedModel:
+        """See the base class."""
+        network: PreTrainedModel = model.network
+        if self.stage == 2:
+            return network
+        made = without_weights(self._empty[network])
+        gathered = {id(one): self._gathered(one) for one in network.parameters()}
+        named = network.named_parameters(remove_duplicate=False)
+        weights = network.state_dict() | {name: gathered[id(one)] for name, one in named}
+        made.load_state_dict(weights, assign=True)
+        return made
+
+    def _gathered(self, parameter: nn.Parameter) -> Tensor:
+        if self.stage == 2:
+            return parameter.detach()
+        import deepspeed
+
+        with deepspeed.zero.GatheredParameters([parameter]):
+            return parameter.detach().clone()
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds of the module."""
+        return self.whole(self.lightning_module)
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """The whole state of the optimiser, as PyTorch writes it, on rank 0. All ranks must ask."""
+        from deepspeed.utils import safe_get_full_optimizer_state
+
+        self._link()
+        flat, *_ = self._flat()
+        own = self.engine.optimizer.optimizer
+        state: dict[int, dict[str, Any]] = {}
+        for number, parameter in self._numbered():
+            for name, value in own.state.get(flat, {}).items():
+                is_share = torch.is_tensor(value) and value.shape == flat.shape
+                kept = safe_get_full_optimizer_state(parameter, name) if is_share else copy.deepcopy(value)
+                if self.is_global_zero:
+                    state.setdefault(number, {})[name] = kept.cpu() if torch.is_tensor(kept) else kept
+        numbers = iter(number for number, _ in self._numbered())
+        groups = [
+            {**group, "params": [next(numbers) for _ in ours]}
+            for group, ours in zip(own.param_groups, self._groups, strict=True)
+        ]
+        return {"state": state, "param_groups": groups}
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Give each rank its share of an optimiser's whole state."""
+        zero = self.engine.optimizer
+        own = zero.optimizer
+        (saved,) = checkpoint["optimizer_states"]
+        for group, kept in zip(own.param_groups, saved["param_groups"], strict=True):
+            group |= {name: value for name, value in kept.items() if name != "params"}
+        if not saved["state"]:
+            return
+        some = next(iter(saved["state"].values()))
+        shared = {name: value for name, value in some.items() if not is_elementwise(value)}
+        for flat in self._flat():
+            own.state[flat] = {
+                name: copy.deepcopy(value) if name in shared else torch.zeros_like(flat)
+                for name, value in some.items()
+            }
+        self._link()
+        for number, parameter in self._numbered():
+            for name, value in saved["state"][number].items():
+                if name not in shared:
+                    self._set_state(parameter, name, value.to(self.root_device))
+
+    def _link(self) -> None:
+        """Let DeepSpeed find each weight's part of the optimiser's state in the second stage.
+
+        By itself it looks after the first group's first step, when the others have no state yet.
+        """
+        from deepspeed.utils.mixed_precision_linkage import lazy_init_hp_params_optimizer_state as link
+
+        zero = self.engine.optimizer
+        if self.stage == 2 and zero.optimizer.state:
+            for group, flat in zip(zero.bit16_groups, self._flat(), strict=True):
+                link(group, flat, zero.optimizer.state)
+
+    def _set_state(self, parameter: nn.Parameter, name: str, value: Tensor) -> None:
+        from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
+
+        if self.stage == 2:
+            safe_set_full_optimizer_state(parameter, value, name)
+            return
+        # DeepSpeed's own way cuts whole values short, where ranks do not share them out evenly.
+        share: Any = parameter
+        size = share.ds_tensor.numel()
+        padded = value.new_zeros(size * self.world_size)
+        padded[: value.numel()] = value.flatten()
+        safe_set_local_optimizer_state(parameter, padded[size * self.global_rank :][:size], name)
+
+    def _flat(self) -> list[Tensor]:
+        """This rank's shares, for which the optimiser steps."""
+        zero = self.engine.optimizer
+        flat: list[Tensor] = (
+            zero.single_partition_of_fp32_groups if self.stage == 2 else zero.fp32_partitioned_groups_flat
+        )
+        return flat
+
+    def _numbered(self) -> Iterator[tuple[int, nn.Parameter]]:
+        """The trained parameters, with the numbers that PyTorch's optimisers give them."""
+        return enumerate(parameter for group in self._groups for parameter in group)
+
+
+def is_elementwise(value: Any) -> bool:
+    """Whether of an optimiser's state this belongs to single weights, as no counter of steps does."""
+    return torch.is_tensor(value) and value.ndim > 0
