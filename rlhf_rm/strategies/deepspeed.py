@@ -49,6 +49,7 @@ class DeepSpeedStrategy(Sharded, DDPStrategy):
         if self.root_device.type == "cpu":
             os.environ.setdefault("DS_ACCELERATOR", "cpu")  # it would look for a GPU, and say so
         import deepspeed
+        from deepspeed.utils import groups
 
         self.set_world_ranks()
         environment: Any = self.cluster_environment
@@ -63,6 +64,8 @@ class DeepSpeedStrategy(Sharded, DDPStrategy):
         if backend == "gloo":
             # DeepSpeed would compile a way around it, with whatever compiler there is.
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        if not torch.distributed.is_initialized():
+            groups._release_process_group_references()  # of a run before this one, in the same process
         deepspeed.init_distributed(backend, timeout=self._timeout, verbose=False)
 
     def setup(self, trainer: L.Trainer) -> None:
