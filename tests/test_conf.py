@@ -22,6 +22,8 @@ SHARED = ("command", "scoring")  # parts of the primary configurations
 NEED_A_GPU = {("attention", "flash"), ("attention", "flex")}
 ELSEWHERE = {
     ("strategy", "ddp"),
+    ("strategy", "deepspeed_zero2"),
+    ("strategy", "deepspeed_zero3"),
     ("data", "rewardbench"),
     ("data", "dialogues"),
     *NEED_A_GPU,

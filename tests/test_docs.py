@@ -12,9 +12,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
 
 from rlhf_rm import cli
+from rlhf_rm.commands import checks
 from rlhf_rm.commands.compose import compose
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,12 +30,19 @@ KEY = re.compile(
 )
 
 
+LAUNCHED = re.compile(r"^(?:srun |torchrun [^\n]*?)(?:python )?(train\.py [^&]*)")
+INLINE = re.compile(r"`((?:python train\.py|rlhf-rm [a-z]+) (?!--help)[^`]+)`")
+
+
 def commands(text: str) -> Iterator[str]:
-    """The lines of fenced blocks that run a command of this project."""
+    """What runs a command of this project: lines of fenced blocks, also of launchers, and inline code."""
     for _, block in FENCE.findall(text):
         for line in block.replace("\\\n", " ").splitlines():
             if line.startswith(("python train.py", "rlhf-rm ")):
                 yield line
+            elif launched := LAUNCHED.match(line):
+                yield f"python {launched[1]}"
+    yield from INLINE.findall(FENCE.sub("", text))
 
 
 ALL_COMMANDS = [(str(page.relative_to(ROOT)), line) for page in PAGES for line in commands(page.read_text())]
@@ -81,14 +90,23 @@ def test_commands_compose_and_lack_nothing(example, monkeypatch, page, line):
     parsed = OverridesParser.create().parse_overrides(overrides)
     swept = any(one.is_sweep_override() or one.key_or_group == "hparams_search" for one in parsed)
     assert sweep == swept, "-m, and something to sweep over"
-    first = [
-        f"{one.key_or_group}={next(iter(one.sweep_string_iterator()))}"
+    monkeypatch.setattr(checks, "find_spec", lambda package: package)  # as if DeepSpeed were installed
+    for job in jobs(parsed):
+        cfg = composed(name, job)
+        assert OmegaConf.missing_keys(cfg) == set()
+        if name == "train":
+            checks.check_config(cfg)
+
+
+def jobs(parsed: list[Override]) -> list[list[str]]:
+    """The overrides of as many jobs of a sweep as it takes for each value to come once."""
+    values = [
+        [f"{one.key_or_group}={value}" for value in one.sweep_string_iterator()]
         if one.is_sweep_override()
-        else one.input_line
+        else [one.input_line]
         for one in parsed
     ]
-    cfg = composed(name, first)
-    assert OmegaConf.missing_keys(cfg) == set()
+    return [[some[i % len(some)] for some in values] for i in range(max(map(len, values), default=1))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

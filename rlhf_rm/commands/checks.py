@@ -171,6 +171,13 @@ def check_deepspeed(cfg: DictConfig, name: str) -> None:
             f"SwAV gives its prototypes length 1 before each step, which {name}'s own copies of the weights "
             "would not follow: use strategy=ddp, strategy=fsdp, or a SimCSE loss."
         )
+    if cfg.model.dtype != "float32":
+        raise UserError(
+            f"model.dtype={cfg.model.dtype} would be trained through copies in float32 by {name}: use "
+            "float32, with trainer.precision=bf16-mixed."
+        )
+    if cfg.model.compile:
+        raise UserError(f"model.compile=true does not go with {name}, which hooks into layers: use false.")
     if str(cfg.trainer.get("precision")) == "16-mixed":
         raise UserError(
             f"trainer.precision=16-mixed scales gradients, which {name} would do in its own way: use "

@@ -1,12 +1,17 @@
 """Silence for what other libraries say that no user of ours can act on."""
 
 import logging
+import os
 import warnings
 
 
 def quiet() -> None:
     """Keep our own warnings; drop hints of Lightning and `transformers` that do not concern our runs."""
+    import torch
     from transformers.utils import logging as transformers_logging
+
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # DeepSpeed would say that it looked for a GPU
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()

@@ -39,6 +39,8 @@ class MetaRewardModule(RewardModule):
         UserError: when fitting starts: another kind of data module, ZeRO, or scaled gradients.
     """
 
+    zero = False
+
     def __init__(self, *args: Any, ascent: Ascent, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ascent = ascent

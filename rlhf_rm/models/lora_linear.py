@@ -48,6 +48,8 @@ class LoRALinear(Linear):
             and not (base.bias is not None and base.bias.requires_grad)
             and not (self.training and isinstance(self.lora_dropout[self.active_adapters[0]], nn.Dropout))
             and not any(self.lora_bias.values())
+            # In shards of DeepSpeed a weight is there only while its own layer runs.
+            and not hasattr(base.weight, "ds_id")
         )
 
 

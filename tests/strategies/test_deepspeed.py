@@ -84,10 +84,16 @@ def test_a_run_goes_on_under_other_strategies_and_theirs_under_deepspeed(tiny, t
             assert torch.allclose(found[name], value, atol=1e-5), (run["directory"], name)
 
 
+BEST = ["callbacks=best", "callbacks.best.metric=val/loss", "callbacks.best.mode=min"]
+# Small weights are gathered like large ones, and let go of as soon.
+NOTHING_STAYS = [
+    f"+trainer.strategy.settings.{name}=0"
+    for name in ("stage3_param_persistence_threshold", "stage3_max_reuse_distance")
+]
 ALIKE = {
-    "sft": ["method=sft", "sampling.max_new_tokens=8"],
-    "bf16-mixed": ["trainer.precision=bf16-mixed", "attention=eager"],
-    "lora": ["adapter=lora", "callbacks=best"],
+    "sft": ["method=sft", "sampling.max_new_tokens=8", "adapter=lora", *BEST],
+    "bf16-mixed": ["trainer.precision=bf16-mixed", "attention=eager", "model.gradient_checkpointing=true"],
+    "lora": ["adapter=lora", "callbacks=best", "model.gradient_checkpointing=true"],
 }
 
 
@@ -96,7 +102,8 @@ ALIKE = {
 def test_training_is_that_of_whole_models(overrides, small, train, tmp_path):
     short = ["loader.micro_tokens=100", "loader.row_tokens=100", "trainer.devices=2"]
     strategies = ("ddp", "deepspeed_zero2", "deepspeed_zero3")
-    said = [train(tmp_path / one, *overrides, f"strategy={one}", *short, *small) for one in strategies]
+    more = dict(zip(strategies, ([], [], NOTHING_STAYS), strict=True))
+    said = [train(tmp_path / s, *overrides, f"strategy={s}", *more[s], *short, *small) for s in strategies]
     assert all("Warning" not in text for text in said)
     told = [json.loads((tmp_path / one / "metrics.json").read_text()) for one in strategies]
     weights = [load_file(tmp_path / one / "export/model.safetensors") for one in strategies]
@@ -111,7 +118,12 @@ def test_training_is_that_of_whole_models(overrides, small, train, tmp_path):
 
 REFUSED = {
     "ppo": (["method=ppo"], "PPOModule does not run under strategy=deepspeed_zero3: use strategy=ddp"),
-    "meta": (["method=meta"], "or strategy=fsdp"),
+    "meta": (
+        ["method=meta"],
+        "MetaRewardModule does not run under strategy=deepspeed_zero3",
+    ),
+    "bfloat16": (["model.dtype=bfloat16"], "model.dtype=bfloat16 would be trained through copies"),
+    "compile": (["model.compile=true"], "model.compile=true does not go with"),
     "ensemble": (["method=ensemble"], "does not run under strategy=deepspeed_zero3"),
     "swav": (["method=contrastive", "contrastive=swav_pairs"], "SwAV gives its prototypes length 1"),
     "qlora": (["adapter=qlora"], "adapter=qlora keeps weights in 4 bits"),
@@ -131,6 +143,8 @@ def test_it_is_missed_before_anything_is_made(rlhf_rm, small, monkeypatch):
     assert ended.code == 2 and "'.[deepspeed]', or use strategy=fsdp" in ended.err
 
 
-def test_other_stages_are_refused():
+def test_other_stages_and_offloading_are_refused():
     with pytest.raises(UserError, match="stage=1 is not supported"):
         DeepSpeedStrategy(stage=1, timeout_seconds=60)
+    with pytest.raises(UserError, match=r"settings\.offload_optimizer is not supported"):
+        DeepSpeedStrategy(stage=2, timeout_seconds=60, settings={"offload_optimizer": {"device": "cpu"}})
