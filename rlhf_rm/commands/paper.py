@@ -22,10 +22,11 @@ from rlhf_rm.reproduction.verdict import Judged, judge
 from rlhf_rm.rounds.stage import MANIFEST, Stage
 
 LOG = "output.log"  # what a step says
+TOLD = ("noisy", "denoised", "over_optimised", "meta")  # settings of both sizes that the page names too
 
 
 def run(cfg: DictConfig) -> list[Judged] | None:
-    """Do what is not done yet, and write ``results.md`` and ``results.json``.
+    """Do what is not done yet, and write ``results.md`` and ``results.json``, also where a step failed.
 
     Raises:
         UserError: settings out of their range, another process at work here, or a step that failed.
@@ -45,15 +46,35 @@ def run(cfg: DictConfig) -> list[Judged] | None:
             log = stage.directory(root) / LOG
             in_its_own_process(stage, root, cfg.launch, search, lock, log=log, environment=environment)
 
-        side_by_side(stages, root, carry_out, cfg.jobs)
-        worlds = {str(seed): world_numbers(root / f"world_{seed}") for seed in settings["sized"]["worlds"]}
+        failure = None
+        try:
+            side_by_side(stages, root, carry_out, cfg.jobs)
+        except UserError as error:  # a night's other steps are worth a page
+            failure = error
+        worlds = {
+            str(seed): world_numbers(root / f"world_{seed}", steps_of(f"world_{seed}", stages))
+            for seed in settings["sized"]["worlds"]
+        }
         judged = judge(CLAIMS, worlds)
         making = made(cfg, settings, stages, root)
         write_json(root / "results.json", as_json(judged, making))
         write_text(Path(cfg.output), page(judged, making))
+        if failure is not None:
+            raise UserError(f"{failure} What the other steps measured is in {cfg.output}.") from failure
     print("\n".join(f"{one.verdict:<15} {one.claim.says}" for one in judged))
     print(f"\nresults  {cfg.output}, {root / 'results.json'}")
     return judged
+
+
+def steps_of(world: str, stages: list[Stage]) -> list[str]:
+    """The names of a world's steps."""
+    return [Path(stage.name).name for stage in stages if Path(stage.name).parent.name == world]
+
+
+def way_to_docs(output: Path) -> str | None:
+    """From a page to the documentation; None where this is not a checkout, or another disk."""
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    return os.path.relpath(docs, output.resolve().parent) if docs.is_dir() else None
 
 
 def threads(jobs: int) -> str:
@@ -81,14 +102,17 @@ def made(cfg: DictConfig, settings: Settings, stages: list[Stage], root: Path) -
     """How the numbers were made: the seconds are those that the steps have written down."""
     seconds: dict[str, float] = {}
     for stage in stages:
-        kind = re.sub(r"^slice_.*", "slices", Path(stage.name).name)
-        seconds[kind] = seconds.get(kind, 0.0) + read_json(stage.directory(root) / MANIFEST)["seconds"]
+        manifest = stage.directory(root) / MANIFEST
+        if manifest.is_file():
+            kind = re.sub(r"^slice_.*", "slices", Path(stage.name).name)
+            seconds[kind] = seconds.get(kind, 0.0) + read_json(manifest)["seconds"]
     return Making(
         command=shlex.join(["rlhf-rm", "paper", *HydraConfig.get().overrides.task]),
         version=__version__,
         size=cfg.size,
         worlds=settings["sized"]["worlds"],
         seconds=seconds,
-        settings=settings["sized"],
+        settings=settings["sized"] | {name: settings[name] for name in TOLD},
         date=datetime.now(UTC).date().isoformat(),
+        docs=way_to_docs(Path(cfg.output)),
     )

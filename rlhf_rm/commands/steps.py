@@ -50,20 +50,28 @@ def side_by_side(stages: Sequence[Stage], root: Path, carry_out: CarryOut, jobs:
     """Do what is not done yet, at most ``jobs`` steps at once, each after those whose output it reads.
 
     Raises:
-        UserError: a step failed; those that ran beside it have ended, and no other has begun.
+        UserError: a step failed; all that do not read what it would have left are done.
     """
     after = {stage: _read_by(stage, stages, root) for stage in stages}
     left = {stage: f"[{number}/{len(stages)}]" for number, stage in enumerate(stages, 1)}
     running: dict[Future[None], Stage] = {}
     ended: set[Stage] = set()
+    failures: list[UserError] = []
     with ThreadPoolExecutor(jobs) as pool:
-        while left or running:
+        while running or any(after[stage] <= ended for stage in left):
             ready = [stage for stage in left if after[stage] <= ended]
             for stage in ready[: jobs - len(running)]:
                 running[pool.submit(_do, stage, left.pop(stage), root, carry_out)] = stage
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                ended.add(running.pop(future))
-                future.result()
+                stage = running.pop(future)
+                try:
+                    future.result()
+                    ended.add(stage)
+                except UserError as failure:
+                    print(failure, flush=True)
+                    failures.append(failure)
+    if failures:
+        raise failures[0]
 
 
 def _read_by(stage: Stage, stages: Sequence[Stage], root: Path) -> set[Stage]:

@@ -61,7 +61,7 @@ DENOISED = (
         "With its labels flipped the weakest tenth teaches nearly as much as any other.",
         "2.2",
         f"about {FLIPPED[1]}",
-        (Part("slice_flipped", "accuracy", above=0.6),),
+        (Part("slice_flipped", "accuracy, less the mean of the other tenths", above=-0.05),),
     ),
     Claim(
         "order of the tenths",
@@ -78,7 +78,7 @@ DENOISED = (
         "The very strongest pairs alone teach a little less than those before them.",
         "2.2",
         f"about {DECILES[10]} against {DECILES[9]}",
-        (Part("slice_top", "strongest tenth less the mean of the four before it", below=0.0),),
+        (Part("slice_top", "strongest tenth less the mean of those from the sixth on", below=0.0),),
     ),
     Claim(
         "plain training decays",
@@ -92,7 +92,10 @@ DENOISED = (
         "Denoised training loses next to nothing.",
         "2.2",
         "about 0.003 lost (0.714 to 0.711)",
-        (Part("denoised_lost", "lost from its best", below=0.01),),
+        (
+            Part("denoised_lost", "lost from its best", below=0.01),
+            Part("denoised_lost_less", "plain training's loss less that", above=0.0),
+        ),
     ),
     Claim(
         "denoised against plain",
@@ -151,7 +154,14 @@ ROUNDS = (
         "MetaRM goes on telling the policy's responses apart.",
         "4",
         "no number",
-        (Part("meta_policy_change", "accuracy by gold, worst later round less first", above=-0.03),),
+        (Part("meta_policy_change", "accuracy by gold, last round less first", above=-0.03),),
+    ),
+    Claim(
+        "MetaRM falls behind less",
+        "As the policy moves, MetaRM loses less than a plain reward model.",
+        "4",
+        "no number",
+        (Part("meta_policy_change_gain", "that change, less the plain one", above=0.0),),
     ),
     Claim(
         "MetaRM keeps what it knew",
@@ -178,6 +188,41 @@ UNTESTED_HERE = (
         untested="needs HH-RLHF and GPT-4; gold takes the judge's place above",
     ),
     Claim(
+        "where the labels turn",
+        "Near a strength of 0 about half of the labels are right.",
+        "2.1",
+        "0.544 agree, by GPT-4",
+        untested="the tenths by strength above do not single it out",
+    ),
+    Claim(
+        "each recipe",
+        "Flipping, soft labels and margins each help, and soft labels with margins most.",
+        "2.2",
+        "about 0.714 accuracy at best, soft labels with margins",
+        untested="one recipe is trained here; docs/methods/denoised.md has others on one world",
+    ),
+    Claim(
+        "second tenth flipped",
+        "With its labels flipped the second weakest tenth teaches too.",
+        "2.2",
+        f"about {FLIPPED[2]}",
+        untested="no number here reads it; it is trained on in size=full",
+    ),
+    Claim(
+        "plateau of the tenths",
+        "From the sixth to the ninth tenth the models that learn from one alone are alike.",
+        "2.2",
+        f"about {DECILES[6]} in each",
+        untested="too few of these tenths are trained on in size=small",
+    ),
+    Claim(
+        "best contrastive loss",
+        "SimCSE on pairs is the best of the four.",
+        "3",
+        "a figure",
+        untested="each is compared with plain training, not with the others",
+    ),
+    Claim(
         "clusters",
         "Contrastive training makes tighter and better separated clusters of representations.",
         "3",
@@ -190,6 +235,20 @@ UNTESTED_HERE = (
         "3",
         "a figure",
         untested="no policy learns from the contrastive models here",
+    ),
+    Claim(
+        "later rounds",
+        "Rounds of MetaRM improve at first, and then no more.",
+        "4",
+        "69 % won in round 3, 64 % in round 4 (harmless)",
+        untested="the best round is chosen, and two of size=small tell no course",
+    ),
+    Claim(
+        "out of distribution",
+        "A policy of MetaRM also wins on prompts of other data.",
+        "4",
+        "no number",
+        untested="policies are judged on prompts like those that they trained on",
     ),
     Claim(
         "helpful, and summaries",

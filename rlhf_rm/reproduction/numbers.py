@@ -6,7 +6,7 @@ The steps are directories: ``vote/vote``, ``slice_01`` and ``slice_01_flipped`` 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import fmean
@@ -27,15 +27,20 @@ TENTHS = 10
 FIFTHS = 5
 
 
-def world_numbers(world: Path) -> Numbers:
+def world_numbers(world: Path, steps: Collection[str]) -> Numbers:
     """Everything that was measured in a world.
+
+    Args:
+        world: its directory.
+        steps: the names of its steps; what else lies there belongs to another plan, and is not read.
 
     Raises:
         UserError: a file is damaged.
     """
-    found: Numbers = {}
-    for of_step in (_vote, _slices, _denoised, _contrastive, _over_optimised, _rounds):
-        found |= of_step(world)
+    there = [world / name for name in steps if (world / name).is_dir()]
+    found = _slices(there) | _contrastive(there)
+    for of_step in (_vote, _denoised, _over_optimised, _rounds):
+        found |= of_step({path.name: path for path in there})
     return found
 
 
@@ -69,8 +74,11 @@ def slice_numbers(accuracy: Mapping[int, float], flipped: float | None) -> Numbe
         accuracy: by the number of the tenth, from 1, the weakest.
         flipped: of the weakest, with its labels turned.
     """
-    found: Numbers = {} if flipped is None else {"slice_flipped": flipped}
+    found: Numbers = {}
     tenths = sorted(accuracy)
+    others = [accuracy[one] for one in tenths if one > 1]
+    if flipped is not None and others:
+        found["slice_flipped"] = flipped - fmean(others)
     order = spearman(torch.tensor(tenths), torch.tensor([accuracy[one] for one in tenths]))
     if order is not None:
         found["slice_order"] = order
@@ -103,50 +111,53 @@ def round_numbers(rows: Sequence[Mapping[str, float]], of: str) -> Numbers:
     on_policy = [row["accuracy_policy"] for row in rows]
     found = {f"{of}_lead": max(leads), f"{of}_test": fmean(row["accuracy_test"] for row in rows)}
     if len(rows) > 1:
-        later = on_policy[-1] if of == "vanilla" else min(on_policy[1:])
-        found[f"{of}_policy_change"] = later - on_policy[0]
+        found[f"{of}_policy_change"] = on_policy[-1] - on_policy[0]
     return found
 
 
-def _vote(world: Path) -> Numbers:
-    directory = world / "vote" / "vote"
-    if not (directory / "manifest.json").is_file():
+def _vote(steps: Mapping[str, Path]) -> Numbers:
+    if "vote" not in steps or not (steps["vote"] / "vote" / "manifest.json").is_file():
         return {}
+    directory = steps["vote"] / "vote"
     strengths = read_strengths(directory)
     manifest = directory / "manifest.json"
     with expecting(manifest):
         return vote_numbers(read(manifest)["summary"], strengths.mean.tolist(), strengths.std.tolist())
 
 
-def _slices(world: Path) -> Numbers:
-    found = {}
-    for run in sorted(world.glob("slice_*")):
+def _slices(steps: Sequence[Path]) -> Numbers:
+    found, flipped = {}, None
+    for run in steps:
         number = re.fullmatch(r"slice_(\d+)", run.name)
         if number and (accuracy := _test_accuracy(run)) is not None:
             found[int(number[1])] = accuracy
-    return slice_numbers(found, _test_accuracy(world / "slice_01_flipped")) if found else {}
+        elif run.name == "slice_01_flipped":
+            flipped = _test_accuracy(run)
+    return slice_numbers(found, flipped) if found else {}
 
 
-def _denoised(world: Path) -> Numbers:
+def _denoised(steps: Mapping[str, Path]) -> Numbers:
     found: Numbers = {}
+    accuracy: Numbers = {}
     for name in ("plain", "denoised"):
-        if (world / name / "metrics.json").is_file():
-            lost = metric_of(read_run(world / name, {}), f"lost {CLEAN}")
+        if name in steps and (test := _test_accuracy(steps[name])) is not None:
+            accuracy[name] = test
+            lost = metric_of(read_run(steps[name], {}), f"lost {CLEAN}")
             found |= {} if lost is None else {f"{name}_lost": lost}
-    plain, denoised = _test_accuracy(world / "plain"), _test_accuracy(world / "denoised")
-    if plain is not None and denoised is not None:
-        found["denoised_gain"] = denoised - plain
+    if len(accuracy) == 2:
+        found["denoised_gain"] = accuracy["denoised"] - accuracy["plain"]
+    if {"plain_lost", "denoised_lost"} <= set(found):
+        found["denoised_lost_less"] = found["plain_lost"] - found["denoised_lost"]
     return found
 
 
-def _contrastive(world: Path) -> Numbers:
-    plain = _evaluated(world / "reward_shifted")
+def _contrastive(steps: Sequence[Path]) -> Numbers:
+    measured = {path.name: _evaluated(path) for path in steps if path.name.endswith("_shifted")}
+    plain = measured.pop("reward_shifted", {})
     found: Numbers = {}
-    for directory in sorted(world.glob("*_shifted")):
-        ours = _evaluated(directory)
-        if ours and plain and directory.name != "reward_shifted":
-            name = directory.name.removesuffix("_shifted")
-            found |= {f"{name}_{what}": ours[what] - plain[what] for what in plain}
+    for name, ours in measured.items():
+        if ours and plain:
+            found |= {f"{name.removesuffix('_shifted')}_{what}": ours[what] - plain[what] for what in plain}
     return found
 
 
@@ -160,25 +171,23 @@ def _evaluated(directory: Path) -> Numbers:
         return {"test": test, "shifted": fmean(accuracy.values())}
 
 
-def _over_optimised(world: Path) -> Numbers:
-    file = world / "over_optimised" / "metrics.json"
-    if not file.is_file():
+def _over_optimised(steps: Mapping[str, Path]) -> Numbers:
+    if "over_optimised" not in steps or not (file := steps["over_optimised"] / "metrics.json").is_file():
         return {}
     with expecting(file):
         return late_numbers(read(file)["history"])
 
 
-def _rounds(world: Path) -> Numbers:
+def _rounds(steps: Mapping[str, Path]) -> Numbers:
     found: Numbers = {}
     for name in ("vanilla", "meta"):
-        file = world / name / "rounds.json"
-        if file.is_file():
+        if name in steps and (file := steps[name] / "rounds.json").is_file():
             with expecting(file):
                 found |= round_numbers(read(file)["rounds"], name)
-    for what in ("lead", "test"):
+    for what in ("lead", "test", "policy_change"):
         if {f"meta_{what}", f"vanilla_{what}"} <= set(found):
             gain = found[f"meta_{what}"] - found[f"vanilla_{what}"]
-            found["meta_gain" if what == "lead" else "meta_test_gain"] = gain
+            found["meta_gain" if what == "lead" else f"meta_{what}_gain"] = gain
     return found
 
 

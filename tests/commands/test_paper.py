@@ -154,7 +154,12 @@ def test_a_step_that_fails_says_which_and_where_its_words_are(rlhf_rm, small, tm
     log = run / "world_1/meta/output.log"
     assert ended.code == 2 and f"world_1/meta failed with exit code 2; what it said is in {log}" in ended.err
     assert "optimizer.lr=0 must be a number above 0" in log.read_text()
-    assert not (run / "results.json").exists() and not (run / "world_1/vanilla").exists()
+    assert "What the other steps measured is in" in ended.err
+    verdicts = {
+        one["name"]: one["verdict"] for one in json.loads((run / "results.json").read_text())["claims"]
+    }
+    assert verdicts["MetaRM against SFT"] == "not tested" and "not decided" in verdicts.values()
+    assert "this size does not measure it" in (run / "results.md").read_text()
 
 
 def start(told, cache, log):

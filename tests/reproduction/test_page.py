@@ -1,6 +1,7 @@
 """The page on what holds: its counts, its table, and the same as JSON."""
 
 import json
+from dataclasses import replace
 
 from rlhf_rm.reproduction.page import Making, as_json, page, shown
 from rlhf_rm.reproduction.verdict import Claim, Part, judge
@@ -43,6 +44,20 @@ def test_the_page_says_of_each_claim_what_the_paper_has_what_is_here_and_the_ver
     assert "| vote | 1,200 |" in lines and "| pairs | 40 |" in lines
     widths = {line.replace("\\|", "").count("|") for line in lines if line.startswith("| More")}
     assert widths == {7}
+
+
+def test_links_lead_from_where_the_page_lies_and_are_text_where_there_is_no_way():
+    judged = judge(CLAIMS, WORLDS)
+    assert "in the synthetic world, where" in page(judged, MAKING)
+    there = page(judged, replace(MAKING, docs="../../docs"))
+    assert "in [the synthetic world](../../docs/synthetic_world.md), where" in there
+    assert "(../../docs/reproduction.md)" in there
+
+
+def test_a_number_that_a_world_lacks_is_told_with_how_many_have_it():
+    text = page(judge(CLAIMS, WORLDS | {"13": {"x": 0.72}}), replace(MAKING, worlds=[11, 12, 13]))
+    assert "lost: −0.505 (−0.569 to −0.441), 2 of 3 worlds |" in text
+    assert "accuracy: 0.710 (0.685 to 0.735) |" in text
 
 
 def test_a_number_of_one_world_has_no_interval():
