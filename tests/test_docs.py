@@ -143,6 +143,7 @@ def test_keys_that_pages_name_exist():
         composed("train", ["data=hh"]),
         composed("train", ["data=hub", "callbacks=early_stopping"]),
         composed("train", ["data=flipped"]),
+        composed("train", ["strategy=deepspeed_zero3"]),
         composed("train", ["method=contrastive", "contrastive=swav_pairs"]),
         composed("evaluate", []),
         composed("sample", []),
