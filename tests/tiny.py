@@ -266,7 +266,7 @@ def sharded(strategy):
         return {"strategy": FSDPStrategy(timeout_seconds=60), "inference_mode": False}
     if strategy.startswith("zero"):
         return {
-            "strategy": DeepSpeedStrategy(stage=int(strategy[-1]), timeout_seconds=60),
+            "strategy": DeepSpeedStrategy(stage=int(strategy[-1]), timeout_seconds=60, settings={}),
             "inference_mode": False,
         }
     return {}

@@ -1,8 +1,7 @@
 """DeepSpeed's ZeRO: the optimiser's states, gradients and, in its third stage, the weights in shards."""
 
-import copy
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from transformers import PreTrainedModel
 from rlhf_rm.errors import UserError
 from rlhf_rm.strategies.sharded import Sharded, without_weights
 from rlhf_rm.strategies.sharded_checkpoint import is_sharded
+from rlhf_rm.strategies.zero_state import OptimizerShares
 
 STAGES = (2, 3)
 
@@ -40,10 +40,10 @@ class DeepSpeedStrategy(Sharded, DDPStrategy):
         UserError: another stage, or settings that move anything to the CPU or a disk.
     """
 
-    def __init__(self, stage: int, timeout_seconds: float, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, stage: int, timeout_seconds: float, settings: Mapping[str, Any]) -> None:
         if stage not in STAGES:
             raise UserError(f"stage={stage} is not supported: use one of {', '.join(map(str, STAGES))}.")
-        self.settings = dict(settings or {})
+        self.settings = dict(settings)
         moving = [name for name in self.settings if "offload" in name]
         if moving:
             raise UserError(f"settings.{moving[0]} is not supported: nothing is kept on the CPU or a disk.")
@@ -248,88 +248,13 @@ class DeepSpeedStrategy(Sharded, DDPStrategy):
         return checkpoint
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """The whole state of the optimiser, as PyTorch writes it, on rank 0. All ranks must ask."""
-        from deepspeed.utils import safe_get_full_optimizer_state
-
-        self._link()
-        flat, *_ = self._flat()
-        own = self.engine.optimizer.optimizer
-        state: dict[int, dict[str, Any]] = {}
-        for number, parameter in self._numbered():
-            for name, value in own.state.get(flat, {}).items():
-                is_share = torch.is_tensor(value) and value.shape == flat.shape
-                kept = safe_get_full_optimizer_state(parameter, name) if is_share else copy.deepcopy(value)
-                if self.is_global_zero:
-                    state.setdefault(number, {})[name] = kept.cpu() if torch.is_tensor(kept) else kept
-        numbers = iter(number for number, _ in self._numbered())
-        groups = [
-            {**group, "params": [next(numbers) for _ in ours]}
-            for group, ours in zip(own.param_groups, self._groups, strict=True)
-        ]
-        return {"state": state, "param_groups": groups}
+        """What a checkpoint holds of the optimiser. All ranks must ask."""
+        return self._shares().whole()
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Give each rank its share of an optimiser's whole state."""
-        zero = self.engine.optimizer
-        own = zero.optimizer
+        """Give each rank its share of what a checkpoint holds of the optimiser."""
         (saved,) = checkpoint["optimizer_states"]
-        for group, kept in zip(own.param_groups, saved["param_groups"], strict=True):
-            group |= {name: value for name, value in kept.items() if name != "params"}
-        if not saved["state"]:
-            return
-        some = next(iter(saved["state"].values()))
-        shared = {name: value for name, value in some.items() if not is_elementwise(value)}
-        # A fused step counts on the GPU.
-        counts = self.root_device if any(group.get("fused") for group in own.param_groups) else "cpu"
-        for flat in self._flat():
-            own.state[flat] = {
-                name: value.to(counts, copy=True) if torch.is_tensor(value) else value
-                for name, value in shared.items()
-            } | {name: torch.zeros_like(flat) for name in some if name not in shared}
-        self._link()
-        for number, parameter in self._numbered():
-            for name, value in saved["state"][number].items():
-                if name not in shared:
-                    self._set_state(parameter, name, value.to(self.root_device))
+        self._shares().load(saved)
 
-    def _link(self) -> None:
-        """Let DeepSpeed find each weight's part of the optimiser's state in the second stage.
-
-        By itself it looks after the first group's first step, when the others have no state yet.
-        """
-        from deepspeed.utils.mixed_precision_linkage import lazy_init_hp_params_optimizer_state as link
-
-        zero = self.engine.optimizer
-        if self.stage == 2 and zero.optimizer.state:
-            for group, flat in zip(zero.bit16_groups, self._flat(), strict=True):
-                link(group, flat, zero.optimizer.state)
-
-    def _set_state(self, parameter: nn.Parameter, name: str, value: Tensor) -> None:
-        from deepspeed.utils import safe_set_full_optimizer_state, safe_set_local_optimizer_state
-
-        if self.stage == 2:
-            safe_set_full_optimizer_state(parameter, value, name)
-            return
-        # DeepSpeed's own way cuts whole values short, where ranks do not share them out evenly.
-        share: Any = parameter
-        size = share.ds_tensor.numel()
-        padded = value.new_zeros(size * self.world_size)
-        padded[: value.numel()] = value.flatten()
-        safe_set_local_optimizer_state(parameter, padded[size * self.global_rank :][:size], name)
-
-    def _flat(self) -> list[Tensor]:
-        """This rank's shares, for which the optimiser steps."""
-        zero = self.engine.optimizer
-        flat: list[Tensor] = (
-            zero.single_partition_of_fp32_groups if self.stage == 2 else zero.fp32_partitioned_groups_flat
-        )
-        return flat
-
-    def _numbered(self) -> Iterator[tuple[int, nn.Parameter]]:
-        """The trained parameters, with the numbers that PyTorch's optimisers give them."""
-        return enumerate(parameter for group in self._groups for parameter in group)
-
-
-def is_elementwise(value: Any) -> bool:
-    """Whether of an optimiser's state this belongs to single weights, as no counter of steps does."""
-    return torch.is_tensor(value) and value.ndim > 0
+    def _shares(self) -> OptimizerShares:
+        return OptimizerShares(self.engine.optimizer, self.stage, self._groups)

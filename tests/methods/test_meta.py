@@ -382,7 +382,7 @@ def test_what_the_ascent_cannot_be_done_with_is_refused(tiny, tmp_path):
         trainer.fit(module, datamodule=tiny.make_datamodule(tiny.Source(), tiny.make_tokenizer()))
     settings = tiny.LOADING | tiny.META | {"responses": file}
     datamodule = MetaDataModule(tiny.Source(), tiny.make_tokenizer(), **settings)
-    zero = DeepSpeedStrategy(stage=2, timeout_seconds=60)
+    zero = DeepSpeedStrategy(stage=2, timeout_seconds=60, settings={})
     for strategy, precision, says in (
         (zero, "32-true", "DeepSpeed keeps copies"),
         (None, "16-mixed", "16-mixed scales"),
