@@ -111,12 +111,13 @@ def check_strategy(cfg: DictConfig) -> None:
     """
     strategy = cfg.trainer.get("strategy")
     kind = get_class(strategy._target_) if OmegaConf.is_dict(strategy) else None
+    if kind is not None and issubclass(kind, DeepSpeedStrategy):
+        name = f"strategy=deepspeed_zero{strategy.stage}"
+        check_deepspeed(cfg, name)
+        check_shards(cfg, name, allowed=_method(cfg).zero)
+        return
     if kind is not None and issubclass(kind, Sharded):
-        name = "strategy=fsdp"
-        if issubclass(kind, DeepSpeedStrategy):
-            name = f"strategy=deepspeed_zero{strategy.get('stage', 3)}"
-            check_deepspeed(cfg, name)
-        check_shards(cfg, name)
+        check_shards(cfg, "strategy=fsdp", allowed=_method(cfg).shards)
         return
     by_others = issubclass(kind, SHARD) if kind is not None else str(strategy).startswith(SHARD_BY_NAME)
     if by_others:
@@ -128,14 +129,19 @@ def check_strategy(cfg: DictConfig) -> None:
         )
 
 
-def check_shards(cfg: DictConfig, name: str) -> None:
-    """Refuse what cannot lie in shards under any strategy.
+def check_shards(cfg: DictConfig, name: str, allowed: bool) -> None:
+    """Refuse what cannot lie in shards.
+
+    Args:
+        cfg: the configuration.
+        name: of the strategy, as one types it.
+        allowed: whether the method runs under it.
 
     Raises:
         UserError: see above.
     """
     method = _method(cfg)
-    if not (method.zero if name.startswith("strategy=deepspeed") else method.shards):
+    if not allowed:
         raise UserError(
             f"{method.__name__} does not run under {name}: use strategy=ddp"
             f"{', or strategy=fsdp' if method.shards else ''}, and for large models adapter=lora or "
