@@ -72,7 +72,7 @@ def steps_of(world: str, stages: list[Stage]) -> list[str]:
 
 
 def way_to_docs(output: Path) -> str | None:
-    """From a page to the documentation; None where this is not a checkout, or another disk."""
+    """From a page to the documentation; None where this is no checkout."""
     docs = Path(__file__).resolve().parents[2] / "docs"
     return os.path.relpath(docs, output.resolve().parent) if docs.is_dir() else None
 

@@ -58,8 +58,7 @@ def side_by_side(stages: Sequence[Stage], root: Path, carry_out: CarryOut, jobs:
     ended: set[Stage] = set()
     failures: list[UserError] = []
     with ThreadPoolExecutor(jobs) as pool:
-        while running or any(after[stage] <= ended for stage in left):
-            ready = [stage for stage in left if after[stage] <= ended]
+        while (ready := [stage for stage in left if after[stage] <= ended]) or running:
             for stage in ready[: jobs - len(running)]:
                 running[pool.submit(_do, stage, left.pop(stage), root, carry_out)] = stage
             for future in wait(running, return_when=FIRST_COMPLETED).done:

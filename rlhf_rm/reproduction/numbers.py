@@ -37,10 +37,10 @@ def world_numbers(world: Path, steps: Collection[str]) -> Numbers:
     Raises:
         UserError: a file is damaged.
     """
-    there = [world / name for name in steps if (world / name).is_dir()]
-    found = _slices(there) | _contrastive(there)
-    for of_step in (_vote, _denoised, _over_optimised, _rounds):
-        found |= of_step({path.name: path for path in there})
+    there = {name: world / name for name in steps if (world / name).is_dir()}
+    found: Numbers = {}
+    for of_steps in (_vote, _slices, _denoised, _contrastive, _over_optimised, _rounds):
+        found |= of_steps(there)
     return found
 
 
@@ -125,13 +125,13 @@ def _vote(steps: Mapping[str, Path]) -> Numbers:
         return vote_numbers(read(manifest)["summary"], strengths.mean.tolist(), strengths.std.tolist())
 
 
-def _slices(steps: Sequence[Path]) -> Numbers:
+def _slices(steps: Mapping[str, Path]) -> Numbers:
     found, flipped = {}, None
-    for run in steps:
-        number = re.fullmatch(r"slice_(\d+)", run.name)
+    for name, run in steps.items():
+        number = re.fullmatch(r"slice_(\d+)", name)
         if number and (accuracy := _test_accuracy(run)) is not None:
             found[int(number[1])] = accuracy
-        elif run.name == "slice_01_flipped":
+        elif name == "slice_01_flipped":
             flipped = _test_accuracy(run)
     return slice_numbers(found, flipped) if found else {}
 
@@ -151,8 +151,8 @@ def _denoised(steps: Mapping[str, Path]) -> Numbers:
     return found
 
 
-def _contrastive(steps: Sequence[Path]) -> Numbers:
-    measured = {path.name: _evaluated(path) for path in steps if path.name.endswith("_shifted")}
+def _contrastive(steps: Mapping[str, Path]) -> Numbers:
+    measured = {name: _evaluated(path) for name, path in steps.items() if name.endswith("_shifted")}
     plain = measured.pop("reward_shifted", {})
     found: Numbers = {}
     for name, ours in measured.items():
