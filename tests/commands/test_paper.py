@@ -195,7 +195,8 @@ def test_killed_in_the_middle_it_goes_on_and_ends_with_a_verdict_on_every_claim(
     # One world has no interval, and nothing that ran is missing.
     ran = {name for name, verdict in verdicts.items() if verdict == UNDECIDED}
     assert {claim.name for claim in CLAIMS if claim.parts} - ran == {
-        *("order of the tenths", "strongest tenth alone"),
+        # These need tenths that only a larger size trains on.
+        *("weakest tenth flipped", "order of the tenths", "strongest tenth alone"),
         *(f"{name} {where}" for name in ("simcse_difference", "swav_pairs", "swav_difference")
           for where in ("in distribution", "out of distribution")),
     }  # fmt: skip
