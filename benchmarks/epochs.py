@@ -9,17 +9,18 @@ import json
 import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from flops import matrix_peak, useful_flops
 from measure import machine
-from sides import Job, train
-from turns import bars, say_how_busy, take_turns
+from sides import Job, hold, train
+from turns import bars, run_side, say_how_busy, take_turns
 
 SAMPLE = 500  # pairs from which the sizes of all are taken
+HELD_STEPS = 3  # in which the tensors are watched: the first makes what the optimiser keeps
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ def compare(
     *,
     prepare: Callable[[argparse.Namespace, Path], Sequence[str]] = lambda args, directory: (),
     conclude: Callable[[dict[str, Any]], str] = lambda report: "",
+    tensors: bool = False,
 ) -> int:
     """The whole of a script that compares methods; returns its exit status.
 
@@ -56,6 +58,7 @@ def compare(
         settings: further whole numbers of the command line, with their defaults.
         prepare: called with the command line and a directory; makes files there, and returns overrides.
         conclude: called with the report, to which it may add; returns what else to print.
+        tensors: measure also what the tensors of each side hold, in a run of its own.
     """
     args = arguments(about, sides, settings)
     told = {name: getattr(args, name) for name in settings}
@@ -65,7 +68,7 @@ def compare(
         cfg = job.config(overrides=[one.format(**told) for one in sides[args.side].overrides])
         # What an earlier round kept, such as a frozen backbone's features, would be left out of the cost.
         cfg.paths.cache_dir = tempfile.mkdtemp(dir=job.directory)
-        Path(args.json).write_text(json.dumps(train(job, cfg)))
+        Path(args.json).write_text(json.dumps(hold(job, cfg) if job.tensors else train(job, cfg)))
         return 0
     described = machine()
     with tempfile.TemporaryDirectory() as directory:
@@ -86,6 +89,10 @@ def compare(
         pairs, tokens, flops = size_of(job)
         peak = matrix_peak("cpu", torch.float32)
         runs = take_turns(script, job.save(), list(args.sides), args.rounds)
+        held: dict[str, Any] = {}
+        if tensors:
+            short = replace(job, tensors=True, steps=HELD_STEPS).save()
+            held = {side: run_side(script, side, short) for side in args.sides}
     report = {
         "benchmark": Path(script).stem,
         "machine": described,
@@ -101,7 +108,10 @@ def compare(
             **told,
         },
         "matrix_peak_flops": peak,
-        "sides": {side: summary(rounds, pairs, args.pairs_per_step) for side, rounds in runs.items()},
+        "sides": {
+            side: summary(rounds, pairs, args.pairs_per_step) | held.get(side, {})
+            for side, rounds in runs.items()
+        },
     }
     for name, figures in report["sides"].items():
         passes = sides[name].passes

@@ -62,28 +62,35 @@ def prepare(args: argparse.Namespace, directory: Path) -> Sequence[str]:
 
 def conclude(report: dict[str, Any]) -> str:
     """The ratio of the steps' times, and the memory beside a copy of the weights."""
-    seconds, memory = {}, {}
+    seconds, held = {}, {}
     for side, found in report["sides"].items():
         rounds = found["rounds"]
         steps = [
             statistics.median(step) for step in zip(*(run["step_seconds"] for run in rounds), strict=True)
         ]
-        seconds[side], memory[side] = statistics.mean(steps), found["memory_above_mb"]
+        seconds[side], held[side] = statistics.mean(steps), found["tensors_above_mb"]
     if set(seconds) < set(SIDES):
         return ""
     ratio = seconds["meta"] / (seconds["plain"] + seconds["responses"])
     report["ratio"] = ratio
-    report["memory_above_plain_mb"] = memory["meta"] - memory["plain"]
+    report["tensors_above_plain_mb"] = held["meta"] - held["plain"]
     return (
         f"\na step of MetaRM {seconds['meta']:.3f} s, a plain one {seconds['plain']:.3f} s, its responses "
         f"alone "
         f"{seconds['responses']:.3f} s: ratio {ratio:.3f}\n"
-        f"peak memory {report['memory_above_plain_mb']:+.0f} MB beside the plain step's\n"
+        f"its tensors hold {report['tensors_above_plain_mb']:+.2f} MB beside the plain step's "
+        f"{held['plain']:.2f} MB; a copy of the weights is {report['sides']['meta']['weights_mb']:.2f} MB\n"
     )
 
 
 if __name__ == "__main__":
     status = compare(
-        __file__, str(__doc__), SIDES, {"prompts": 2, "k": 5}, prepare=prepare, conclude=conclude
+        __file__,
+        str(__doc__),
+        SIDES,
+        {"prompts": 2, "k": 5},
+        prepare=prepare,
+        conclude=conclude,
+        tensors=True,
     )
     sys.exit(status)

@@ -18,7 +18,7 @@ import torch
 from flops import useful_flops
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from measure import Recorder
+from measure import LiveTensors, Recorder
 from omegaconf import DictConfig
 
 from rlhf_rm.commands.build import Run, build_run
@@ -51,6 +51,7 @@ class Job:
         directory: where the common start lies.
         pairs_per_step, steps, warmup: steps of each run, and how many at the start are not measured.
         device: ``cpu`` or ``cuda``.
+        tensors: measure what tensors hold instead of time; see :class:`LiveTensors`.
     """
 
     overrides: tuple[str, ...]
@@ -59,10 +60,11 @@ class Job:
     steps: int
     warmup: int
     device: str = "cpu"
+    tensors: bool = False
 
     def save(self) -> Path:
         """Write it for the processes of the sides."""
-        path = Path(self.directory) / "job.json"
+        path = Path(self.directory) / ("tensors.json" if self.tensors else "job.json")
         path.write_text(json.dumps(asdict(self)))
         return path
 
@@ -185,6 +187,25 @@ def train(job: Job, cfg: DictConfig) -> dict[str, Any]:
     trainer: L.Trainer = instantiate(cfg.trainer, callbacks=[Record()])
     trainer.fit(run.module, datamodule=run.datamodule)
     return recorder.result(pairs_per_step=job.pairs_per_step, warmup=job.warmup)
+
+
+def hold(job: Job, cfg: DictConfig) -> dict[str, float]:
+    """Train what a configuration says, and measure what its tensors hold: all, and the weights."""
+    run = job.build(cfg)
+    live = LiveTensors()
+
+    class Watch(L.Callback):
+        def on_train_batch_start(
+            self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+        ) -> None:
+            if batch_idx == 0:
+                live.begin()
+
+    trainer: L.Trainer = instantiate(cfg.trainer, callbacks=[Watch()])
+    trainer.fit(run.module, datamodule=run.datamodule)
+    live.end()
+    weights = sum(one.numel() * one.element_size() for one in run.module.parameters())
+    return {"tensors_above_mb": live.above_mb, "weights_mb": weights / 2**20}
 
 
 def run_trl(job: Job) -> dict[str, Any]:

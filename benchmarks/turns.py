@@ -26,11 +26,8 @@ def take_turns(script: str, job: Path, sides: list[str], rounds: int) -> dict[st
     runs: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     for number in range(rounds):
         for side in sides:
-            result = job.parent / "result.json"
             load = os.getloadavg()[0]
-            command = [sys.executable, script, "--side", side, "--job", str(job), "--json", str(result)]
-            subprocess.run(command, check=True, env={**os.environ, **OFFLINE}, stdout=sys.stderr)
-            run = json.loads(result.read_text())
+            run = run_side(script, side, job)
             runs[side].append({"load_before": load, **run})
             print(
                 f"round {number + 1} {side}: {run['pairs_per_second']:.2f} pairs/s, "
@@ -39,6 +36,14 @@ def take_turns(script: str, job: Path, sides: list[str], rounds: int) -> dict[st
                 flush=True,
             )
     return runs
+
+
+def run_side(script: str, side: str, job: Path) -> Any:
+    """Run one side in a process of its own; returns what it measured."""
+    result = job.parent / "result.json"
+    command = [sys.executable, script, "--side", side, "--job", str(job), "--json", str(result)]
+    subprocess.run(command, check=True, env={**os.environ, **OFFLINE}, stdout=sys.stderr)
+    return json.loads(result.read_text())
 
 
 def bars(values: Mapping[str, float], title: str, path: Path) -> None:
