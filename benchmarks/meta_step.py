@@ -1,7 +1,6 @@
-"""What a step of MetaRM costs, against a plain step and a forward and backward pass of its responses, in one
-run.
+"""What a step of MetaRM costs, against a plain step and a forward and backward pass of its responses.
 
-python benchmarks/meta_step.py --data hh.jsonl.gz --json out.json
+    python benchmarks/meta_step.py --data hh.jsonl.gz --json out.json --steps 30 --warmup 3
 """
 
 import argparse
@@ -16,31 +15,49 @@ from epochs import Side, compare
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from sides import CONF
+from torch import Tensor
 
 from rlhf_rm.data.meta import MetaStep
 from rlhf_rm.methods.meta import MetaRewardModule
+from rlhf_rm.methods.reward import RewardModule
+from rlhf_rm.methods.step import StepModule
 
 
-class ResponsesAlone(MetaRewardModule):
-    """Takes the gradient of the objective on a step's responses, and changes nothing."""
+class InTurns(MetaRewardModule):
+    """Takes three kinds of steps in turns on the same data, so that a machine that slows down slows all.
+
+    A plain one, a forward and backward pass over the responses alone, and MetaRM's.
+    """
 
     def training_step(self, step: MetaStep, batch_idx: int) -> None:  # type: ignore[override]
-        """One forward and backward pass over the responses."""
-        optimizer: Any = self.optimizers()
-        optimizer.zero_grad()
-        value = self.objective(step.responses)
-        optimizer.zero_grad()
-        self.advance(value)  # without a gradient the optimiser does nothing
+        """The next kind of step, on the data of the last plain one."""
+        self.kind = KINDS[batch_idx % len(KINDS)]
+        if self.kind == "plain":
+            self.taken = step
+            RewardModule.training_step(self, step.preferences, batch_idx)
+        elif self.kind == "responses":
+            optimizer: Any = self.optimizers()
+            optimizer.zero_grad()
+            value = self.objective(self.taken.responses)
+            optimizer.zero_grad()
+            self.advance(value)  # without a gradient the optimiser does nothing
+        else:
+            super().training_step(self.taken, batch_idx)
+
+    def accumulate(self, *args: Any) -> Tensor:
+        """MetaRM's only in its own turn."""
+        climbs = self.kind == "meta"
+        return super().accumulate(*args) if climbs else StepModule.accumulate(self, *args)
 
 
+KINDS = ("plain", "responses", "meta")
 META = ("method=meta", "meta.prompts={prompts}", "meta.k={k}")
 SIDES = {
     "plain": Side("preferences alone", ("method=reward", "meta.responses=null"), lambda _: 1),
-    "responses": Side(
-        "forward and backward of {prompts} prompts of {k}",
-        (*META, "method.module._target_=meta_step.ResponsesAlone"),
+    "meta": Side("MetaRM, {prompts} prompts of {k}", META),
+    "turns": Side(
+        "the two and the responses alone in turns", (*META, "method.module._target_=meta_step.InTurns")
     ),
-    "meta": Side("MetaRM", META),
 }
 
 
@@ -61,25 +78,23 @@ def prepare(args: argparse.Namespace, directory: Path) -> Sequence[str]:
 
 
 def conclude(report: dict[str, Any]) -> str:
-    """The ratio of the steps' times, and the memory beside a copy of the weights."""
-    seconds, held = {}, {}
-    for side, found in report["sides"].items():
-        rounds = found["rounds"]
-        steps = [
-            statistics.median(step) for step in zip(*(run["step_seconds"] for run in rounds), strict=True)
-        ]
-        seconds[side], held[side] = statistics.mean(steps), found["tensors_above_mb"]
-    if set(seconds) < set(SIDES):
+    """The ratio of the steps' times, taken in turns, and the memory beside a copy of the weights."""
+    sides, warmup = report["sides"], report["settings"]["warmup_steps"]
+    if set(sides) < set(SIDES):
         return ""
-    ratio = seconds["meta"] / (seconds["plain"] + seconds["responses"])
-    report["ratio"] = ratio
+    seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for run in sides["turns"]["rounds"]:
+        for i, taken in enumerate(run["step_seconds"]):
+            seconds[KINDS[(warmup + i) % len(KINDS)]].append(taken)
+    mean = {kind: statistics.mean(all_of_it) for kind, all_of_it in seconds.items()}
+    held = {side: sides[side]["tensors_above_mb"] for side in ("plain", "meta")}
+    report["seconds"], report["ratio"] = mean, mean["meta"] / (mean["plain"] + mean["responses"])
     report["tensors_above_plain_mb"] = held["meta"] - held["plain"]
     return (
-        f"\na step of MetaRM {seconds['meta']:.3f} s, a plain one {seconds['plain']:.3f} s, its responses "
-        f"alone "
-        f"{seconds['responses']:.3f} s: ratio {ratio:.3f}\n"
+        f"\na step of MetaRM {mean['meta']:.3f} s, a plain one {mean['plain']:.3f} s, its responses alone "
+        f"{mean['responses']:.3f} s: ratio {report['ratio']:.3f}\n"
         f"its tensors hold {report['tensors_above_plain_mb']:+.2f} MB beside the plain step's "
-        f"{held['plain']:.2f} MB; a copy of the weights is {report['sides']['meta']['weights_mb']:.2f} MB\n"
+        f"{held['plain']:.2f} MB; a copy of the weights is {sides['meta']['weights_mb']:.2f} MB\n"
     )
 
 

@@ -31,8 +31,13 @@ def estimate(values: Sequence[float]) -> Estimate:
     if len(values) < 2:
         return Estimate(mean, None, None, len(values))
     variance = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    half = float(student_t.ppf(0.975, len(values) - 1)) * math.sqrt(variance / len(values))
+    half = reach(len(values)) * math.sqrt(variance)
     return Estimate(mean, mean - half, mean + half, len(values))
+
+
+def reach(seeds: int) -> float:
+    """How many standard deviations between seeds a 95 % interval has to each side; for 2 seeds or more."""
+    return float(student_t.ppf(0.975, seeds - 1)) / math.sqrt(seeds)
 
 
 def metric_of(run: TrainedRun, name: str) -> float | None:

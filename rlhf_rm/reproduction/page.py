@@ -1,11 +1,12 @@
 """The page on what of the paper holds here, in Markdown, and the same as JSON."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rlhf_rm.report.table import Estimate
+from rlhf_rm.report.table import Estimate, reach
 from rlhf_rm.reproduction.verdict import FAILS, HOLDS, UNDECIDED, UNTESTED, Judged
 
 LEAD = (
@@ -27,6 +28,10 @@ HOW = (
     'hand. What is called "best" or "smallest", and what was lost from the best, is chosen by what it '
     'came to, and leans to that side. "Denoised" is the recipe among the settings below, and MetaRM '
     "climbs as they say: by default neither is the paper's."
+)
+REACH = (
+    "With {worlds} worlds an interval reaches {reach:.1f} times the standard deviation between worlds to "
+    "each side, so that what is smaller stays not decided: more worlds decide more."
 )
 
 
@@ -67,7 +72,10 @@ def page(judged: Sequence[Judged], making: Making) -> str:
     left = [one for one in judged if one.verdict == UNTESTED]
     lead = LEAD.format(world=making.link("the synthetic world", "synthetic_world.md"))
     parts = ["# What of the paper holds here", lead, f"**{len(judged)} claims: {total}.**", HOW]
-    rows = [_row(one, len(making.worlds)) for one in tested]
+    worlds = len(making.worlds)
+    if worlds > 1:
+        parts.append(REACH.format(worlds=worlds, reach=reach(worlds)))
+    rows = [_row(one, worlds) for one in tested]
     parts.append(_table(("claim", "section", "paper", "here", "verdict", "holds if"), rows))
     if left:
         whys = [(one.claim.says, one.claim.where, one.claim.paper, _why(one)) for one in left]
@@ -129,8 +137,17 @@ def _making(making: Making) -> list[str]:
         _table(
             ("step", "seconds, all worlds"), ((name, f"{one:,.0f}") for name, one in making.seconds.items())
         ),
-        _table(("setting", "value"), ((name, str(value)) for name, value in making.settings.items())),
+        _table(
+            ("setting", "value"), ((name, f"`{_value(value)}`") for name, value in making.settings.items())
+        ),
     ]
+
+
+def _value(value: Any) -> str:
+    """A setting as one would type it, several of them side by side."""
+    if isinstance(value, Mapping):
+        return " ".join(f"{key}={_value(one)}" for key, one in value.items())
+    return json.dumps(value, ensure_ascii=False).replace('"', "")
 
 
 def _table(head: Sequence[str], rows: Any) -> str:

@@ -19,7 +19,7 @@ MAKING = Making(
     "small",
     [11, 12],
     {"vote": 1200.4, "plain": 34},
-    {"pairs": 40},
+    {"pairs": 40, "slices": [1, 3], "noisy": {"data.flip_rate": 0.2, "ppo.limits.kl": None}},
     "2026-11-25",
 )
 
@@ -41,7 +41,10 @@ def test_the_page_says_of_each_claim_what_the_paper_has_what_is_here_and_the_ver
     assert "| GPT-4 agrees. | 4 | 0.9 | needs GPT-4 |" in lines
     assert "```bash\nrlhf-rm paper size=small\n```" in text
     assert "2026-11-25, version 0.1.0, size small, worlds 11, 12: 1,234 seconds" in text
-    assert "| vote | 1,200 |" in lines and "| pairs | 40 |" in lines
+    assert "| vote | 1,200 |" in lines and "| pairs | `40` |" in lines
+    assert "| slices | `[1, 3]` |" in lines
+    assert "| noisy | `data.flip_rate=0.2 ppo.limits.kl=null` |" in lines
+    assert "With 2 worlds an interval reaches 9.0 times the standard deviation" in text
     widths = {line.replace("\\|", "").count("|") for line in lines if line.startswith("| More")}
     assert widths == {7}
 
@@ -64,7 +67,9 @@ def test_a_number_of_one_world_has_no_interval():
     judged = judge(CLAIMS, {"11": WORLDS["11"]})
     assert shown(judged[0].found[0]) == "0.700 (one world, no interval)"
     assert shown(None) == "not measured"
-    assert "**4 claims: 0 holds, 0 does not hold, 2 not decided, 2 not tested.**" in page(judged, MAKING)
+    text = page(judged, replace(MAKING, worlds=[11]))
+    assert "**4 claims: 0 holds, 0 does not hold, 2 not decided, 2 not tested.**" in text
+    assert "an interval reaches" not in text
 
 
 def test_the_same_is_there_as_json():
