@@ -1,6 +1,6 @@
 """What a step of MetaRM costs, against a plain step and a forward and backward pass of its responses.
 
-    python benchmarks/meta_step.py --data hh.jsonl.gz --json out.json --steps 30 --warmup 3
+python benchmarks/meta_step.py --data hh.jsonl.gz --json out.json --steps 30 --warmup 3
 """
 
 import argparse

@@ -1,11 +1,14 @@
 """Execute the notebooks and save them with their outputs: `python notebooks/execute.py [FILE …]`.
 
-Each runs from top to bottom in an empty directory with an empty cache. What would differ on another machine
-or at another hour (paths, timings, versions) is not saved.
+Each runs from top to bottom in an empty directory. The first makes the base model of the world, and the
+others find it, as they do when one reads them in their order. What would differ on another machine or at
+another hour (paths, timings, versions) is not saved.
 """
 
 import os
 import resource
+import shutil
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -14,16 +17,31 @@ import matplotlib.font_manager  # noqa: F401  (makes its cache of fonts, where t
 import nbformat
 from nbclient import NotebookClient
 
+FIRST = "01_reward_model"  # makes the base model
+BASE = """
+from rlhf_rm.commands.build import build_start
+from rlhf_rm.commands.compose import compose
+
+build_start(compose("train", "experiment=notebook", run_dir="runs"))
+"""
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }
 
 
-def execute(path: Path, directory: Path, timeout: int = 600) -> tuple[nbformat.NotebookNode, float]:
+def execute(
+    path: Path, directory: Path, base: Path, timeout: int = 600
+) -> tuple[nbformat.NotebookNode, float]:
     """A notebook with the outputs of a run in this directory, and how many seconds of a core it took.
 
     Those are what it takes where it has a core to itself, however busy the machine is now.
+
+    Args:
+        path: the notebook.
+        directory: an empty one.
+        base: a cache that :func:`make_base` has filled; not for the first notebook, whose cache is empty.
+        timeout: seconds for a cell.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell fails.
@@ -37,10 +55,19 @@ def execute(path: Path, directory: Path, timeout: int = 600) -> tuple[nbformat.N
         record_timing=False,
         coalesce_streams=True,
     )
+    if path.stem != FIRST:
+        shutil.copytree(base, directory / "cache")
     before = children()
     client.execute(env=environment(directory))
     notebook.metadata = nbformat.from_dict(METADATA)
     return notebook, children() - before
+
+
+def make_base(directory: Path) -> Path:
+    """A cache in this directory with the base model that all notebooks start from."""
+    words = [sys.executable, "-c", BASE]
+    subprocess.run(words, cwd=directory, env=environment(directory), check=True, stdout=subprocess.DEVNULL)
+    return directory / "cache"
 
 
 def children() -> float:
@@ -62,11 +89,13 @@ def environment(directory: Path) -> dict[str, str]:
 def main() -> None:
     """Execute and save those that are named, or all beside this file."""
     named = [Path(name) for name in sys.argv[1:]]
-    for path in named or sorted(Path(__file__).parent.glob("*.ipynb")):
-        with tempfile.TemporaryDirectory() as directory:
-            notebook, seconds = execute(path, Path(directory))
-        nbformat.write(notebook, path)
-        print(f"{path.name}: {seconds:.0f} s, {path.stat().st_size / 1000:,.0f} kB")
+    with tempfile.TemporaryDirectory() as made:
+        base = make_base(Path(made))
+        for path in named or sorted(Path(__file__).parent.glob("*.ipynb")):
+            with tempfile.TemporaryDirectory() as directory:
+                notebook, seconds = execute(path, Path(directory), base)
+            nbformat.write(notebook, path)
+            print(f"{path.name}: {seconds:.0f} s, {path.stat().st_size / 1000:,.0f} kB")
 
 
 if __name__ == "__main__":

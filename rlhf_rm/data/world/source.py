@@ -91,6 +91,7 @@ class WorldSource:
         self._flip_rate = flip_rate
         self._world = World(seed)
         self._pairs: dict[str, list[PreferencePair]] = {}
+        self._demonstrated: dict[str, list[tuple[Message, ...]]] = {}
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -137,9 +138,12 @@ class WorldSource:
         many demonstrations as facts.
         """
         _check_split(split, DEMONSTRATION_SPLITS)
-        facts = targets(KNOWN) + targets(HELD_OUT)
-        self._rng("demonstrations", split).shuffle(facts)
-        return [self._demonstrate(split, i, facts) for i in range(self._demonstrations[split])]
+        if split not in self._demonstrated:
+            facts = targets(KNOWN) + targets(HELD_OUT)
+            self._rng("demonstrations", split).shuffle(facts)
+            drawn = [self._demonstrate(split, i, facts) for i in range(self._demonstrations[split])]
+            self._demonstrated[split] = drawn
+        return self._demonstrated[split]
 
     def gold(self, messages: Sequence[Message], response: str) -> float:
         """The true reward of any string: bounded, and 0 where nothing speaks for or against it."""
