@@ -169,7 +169,8 @@ nav a:hover, nav a:focus { color: var(--ink); text-decoration: underline }
   nav { padding: 14px 14px 0 }
   h1 { font-size: 22px }
   .card, figure { padding: 12px }
-  .numbers tbody th { max-width: 14em }
+  .numbers th, .numbers td { padding-right: 12px; font-size: 14px }
+  .numbers tbody th { min-width: 8em; max-width: 14em }
   dl { grid-template-columns: minmax(0, 1fr) }
   dt { margin-top: 6px; font-size: 13px }
 }
