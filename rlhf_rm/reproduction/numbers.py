@@ -78,7 +78,7 @@ def slice_numbers(accuracy: Mapping[int, float], flipped: float | None) -> Numbe
     tenths = sorted(accuracy)
     others = [accuracy[one] for one in tenths if one > 1]
     if flipped is not None and others:
-        found["slice_flipped"] = flipped - fmean(others)
+        found["slice_flipped"] = flipped - max(others)
     order = spearman(torch.tensor(tenths), torch.tensor([accuracy[one] for one in tenths]))
     if order is not None:
         found["slice_order"] = order
@@ -106,10 +106,11 @@ def late_numbers(history: Sequence[Mapping[str, float]]) -> Numbers:
 
 
 def round_numbers(rows: Sequence[Mapping[str, float]], of: str) -> Numbers:
-    """Of rounds: the lead over SFT in the best one, and what the reward model's accuracies did."""
+    """Of rounds: the lead over SFT, on average and in the best one; the reward model's accuracies."""
     leads = [row["win_minus_lose"] for row in rows]
     on_policy = [row["accuracy_policy"] for row in rows]
-    found = {f"{of}_lead": max(leads), f"{of}_test": fmean(row["accuracy_test"] for row in rows)}
+    found = {f"{of}_lead": fmean(leads), f"{of}_best": max(leads)}
+    found[f"{of}_test"] = fmean(row["accuracy_test"] for row in rows)
     if len(rows) > 1:
         found[f"{of}_policy_change"] = on_policy[-1] - on_policy[0]
     return found
@@ -184,10 +185,10 @@ def _rounds(steps: Mapping[str, Path]) -> Numbers:
         if name in steps and (file := steps[name] / "rounds.json").is_file():
             with expecting(file):
                 found |= round_numbers(read(file)["rounds"], name)
-    for what in ("lead", "test", "policy_change"):
+    for what in ("best", "test", "policy_change"):
         if {f"meta_{what}", f"vanilla_{what}"} <= set(found):
             gain = found[f"meta_{what}"] - found[f"vanilla_{what}"]
-            found["meta_gain" if what == "lead" else f"meta_{what}_gain"] = gain
+            found[f"meta_{what}_gain"] = gain
     return found
 
 

@@ -2,8 +2,10 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
-from rlhf_rm.reproduction.page import Making, as_json, page, shown
+from rlhf_rm.reproduction import claims
+from rlhf_rm.reproduction.page import HOW, Making, as_json, page, shown
 from rlhf_rm.reproduction.verdict import Claim, Part, judge
 
 CLAIMS = [
@@ -47,6 +49,15 @@ def test_the_page_says_of_each_claim_what_the_paper_has_what_is_here_and_the_ver
     assert "With 2 worlds an interval reaches 9.0 times the standard deviation" in text
     widths = {line.replace("\\|", "").count("|") for line in lines if line.startswith("| More")}
     assert widths == {7}
+
+
+def test_the_page_in_the_documentation_is_of_these_claims():
+    text = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+    assert HOW in text
+    for claim in claims.CLAIMS:
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| {claim.says} |")]
+        if not row.endswith(f"| {claim.untested or 'this size does not measure it'} |"):
+            assert all(f"{part.label}: " in row for part in claim.parts), row
 
 
 def test_links_lead_from_where_the_page_lies_and_are_text_where_there_is_no_way():
