@@ -32,11 +32,13 @@ class Side:
         overrides: of the training configuration; may name settings in braces.
         passes: how many forward and backward passes of the whole network over a pair it needs at least,
             by the settings; None where that is no plain number.
+        method: whether it is one, of which an epoch means something.
     """
 
     what: str
     overrides: Sequence[str]
     passes: Callable[[Mapping[str, int]], float] | None = None
+    method: bool = True
 
 
 def compare(
@@ -48,6 +50,7 @@ def compare(
     prepare: Callable[[argparse.Namespace, Path], Sequence[str]] = lambda args, directory: (),
     conclude: Callable[[dict[str, Any]], str] = lambda report: "",
     tensors: bool = False,
+    steps: tuple[int, int] = (12, 2),
 ) -> int:
     """The whole of a script that compares methods; returns its exit status.
 
@@ -58,9 +61,10 @@ def compare(
         settings: further whole numbers of the command line, with their defaults.
         prepare: called with the command line and a directory; makes files there, and returns overrides.
         conclude: called with the report, to which it may add; returns what else to print.
-        tensors: measure also what the tensors of each side hold, in a run of its own.
+        tensors: measure also what the tensors of each method hold, in a run of its own.
+        steps: how many a run has, and how many of them the warm-up, unless the command line says otherwise.
     """
-    args = arguments(about, sides, settings)
+    args = arguments(about, sides, settings, steps)
     told = {name: getattr(args, name) for name in settings}
     if args.side:
         job = Job.load(args.job)
@@ -92,7 +96,7 @@ def compare(
         held: dict[str, Any] = {}
         if tensors:
             short = replace(job, tensors=True, steps=HELD_STEPS).save()
-            held = {side: run_side(script, side, short) for side in args.sides}
+            held = {side: run_side(script, side, short) for side in args.sides if sides[side].method}
     report = {
         "benchmark": Path(script).stem,
         "machine": described,
@@ -122,11 +126,11 @@ def compare(
     more = conclude(report)
     args.json.write_text(json.dumps(report, indent=1) + "\n")
     bars(
-        {name: figures["epoch_seconds"] for name, figures in report["sides"].items()},
+        {name: one["epoch_seconds"] for name, one in report["sides"].items() if sides[name].method},
         f"seconds of an epoch, {args.model}",
         args.json.with_suffix(".png"),
     )
-    print_report(report, {name: side.what.format(**told) for name, side in sides.items()})
+    print_report(report, {name: side.what.format(**told) for name, side in sides.items() if side.method})
     print(more, end="")
     return 0
 
@@ -161,6 +165,8 @@ def print_report(report: dict[str, Any], what: Mapping[str, str]) -> None:
     print(f"an epoch of {settings['pairs_per_epoch']:,} pairs, {settings['pairs_per_step']} a step")
     first = next(iter(sides.values()))["epoch_seconds"]
     for side, figures in sides.items():
+        if side not in what:
+            continue
         print(
             f"  {what[side]:<48}{figures['epoch_seconds']:8.1f} s"
             f"  ratio {figures['epoch_seconds'] / first:6.2f}"
@@ -175,7 +181,9 @@ def print_report(report: dict[str, Any], what: Mapping[str, str]) -> None:
         )
 
 
-def arguments(about: str, sides: Mapping[str, Side], settings: Mapping[str, int]) -> argparse.Namespace:
+def arguments(
+    about: str, sides: Mapping[str, Side], settings: Mapping[str, int], steps: tuple[int, int]
+) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="HH dialogues, plain or .gz")
@@ -185,8 +193,10 @@ def arguments(about: str, sides: Mapping[str, Side], settings: Mapping[str, int]
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
     parser.add_argument("--sides", nargs="+", choices=sides, default=list(sides))
     parser.add_argument("--pairs-per-step", type=int, default=8)
-    parser.add_argument("--steps", type=int, default=12, help="of each run, those of the warm-up included")
-    parser.add_argument("--warmup", type=int, default=2, help="first steps, left out of the speed")
+    parser.add_argument(
+        "--steps", type=int, default=steps[0], help="of each run, those of the warm-up included"
+    )
+    parser.add_argument("--warmup", type=int, default=steps[1], help="first steps, left out of the speed")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each side")
     parser.add_argument(
         "--set",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from torch.autograd import DeviceType
 
 STATUS = Path("/proc/self/status")
 CLEAR_REFS = Path("/proc/self/clear_refs")
@@ -72,10 +73,11 @@ class Recorder:
 
 
 class LiveTensors:
-    """The most bytes that tensors hold on the CPU at one time, above what they hold at the beginning.
+    """The most bytes on the CPU that tensors made since the beginning hold at one time.
 
     Unlike the memory of the process it is exact, and the same in each run: what the allocator keeps of what
-    was given back does not count. PyTorch's profiler, which tells of each allocation, makes steps slow.
+    was given back does not count. That an older tensor is given back is not seen. PyTorch's profiler, which
+    tells of each allocation, makes steps slow.
     """
 
     def __init__(self) -> None:
@@ -93,11 +95,15 @@ class LiveTensors:
         self._profile.stop()
 
     @property
-    def above_mb(self) -> float:
-        """Above what there was at the beginning."""
+    def most_mb(self) -> float:
+        """In MB."""
         profiler = self._profile.profiler
         assert profiler is not None and profiler.kineto_results is not None
-        events = [event for event in profiler.kineto_results.events() if event.name() == "[memory]"]
+        events = [
+            event
+            for event in profiler.kineto_results.events()
+            if event.name() == "[memory]" and event.device_type() == DeviceType.CPU
+        ]
         now = peak = 0
         for event in sorted(events, key=lambda event: event.start_ns()):
             now += event.nbytes()

@@ -1,6 +1,8 @@
 """What a step of MetaRM costs, against a plain step and a forward and backward pass of its responses.
 
-python benchmarks/meta_step.py --data hh.jsonl.gz --json out.json --steps 30 --warmup 3
+    python benchmarks/meta_step.py --data hh.jsonl.gz --json out.json
+
+Steps of three kinds take turns, so --steps and --warmup are multiples of 3.
 """
 
 import argparse
@@ -56,13 +58,19 @@ SIDES = {
     "plain": Side("preferences alone", ("method=reward", "meta.responses=null"), lambda _: 1),
     "meta": Side("MetaRM, {prompts} prompts of {k}", META),
     "turns": Side(
-        "the two and the responses alone in turns", (*META, "method.module._target_=meta_step.InTurns")
+        "the two and the responses alone in turns",
+        (*META, "method.module._target_=meta_step.InTurns"),
+        method=False,
     ),
 }
 
 
 def prepare(args: argparse.Namespace, directory: Path) -> Sequence[str]:
     """Write responses to the prompts of the data: their own two, and some of other prompts."""
+    if args.steps % len(KINDS) or args.warmup % len(KINDS):
+        raise SystemExit(
+            f"--steps {args.steps} and --warmup {args.warmup} must be multiples of {len(KINDS)}."
+        )
     with initialize_config_dir(str(CONF), version_base="1.3"):
         source = instantiate(compose("train", ["data=hh", f"data.path={args.data.resolve()}"]).data)
     pairs = source.pairs("train")
@@ -78,23 +86,26 @@ def prepare(args: argparse.Namespace, directory: Path) -> Sequence[str]:
 
 
 def conclude(report: dict[str, Any]) -> str:
-    """The ratio of the steps' times, taken in turns, and the memory beside a copy of the weights."""
-    sides, warmup = report["sides"], report["settings"]["warmup_steps"]
+    """The ratio of the steps' times, on the same data each, and the memory beside a copy of the weights."""
+    sides = report["sides"]
     if set(sides) < set(SIDES):
         return ""
-    seconds: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for run in sides["turns"]["rounds"]:
-        for i, taken in enumerate(run["step_seconds"]):
-            seconds[KINDS[(warmup + i) % len(KINDS)]].append(taken)
-    mean = {kind: statistics.mean(all_of_it) for kind, all_of_it in seconds.items()}
-    held = {side: sides[side]["tensors_above_mb"] for side in ("plain", "meta")}
-    report["seconds"], report["ratio"] = mean, mean["meta"] / (mean["plain"] + mean["responses"])
-    report["tensors_above_plain_mb"] = held["meta"] - held["plain"]
+    turns = [
+        run["step_seconds"][i : i + len(KINDS)]
+        for run in sides["turns"]["rounds"]
+        for i in range(0, len(run["step_seconds"]), len(KINDS))
+    ]
+    ratios = sorted(meta / (plain + responses) for plain, responses, meta in turns)
+    mean = dict(zip(KINDS, map(statistics.mean, zip(*turns, strict=True)), strict=True))
+    held = {side: sides[side]["tensors_mb"] for side in ("plain", "meta")}
+    report |= {"seconds": mean, "ratio": statistics.median(ratios), "ratios": ratios}
     return (
         f"\na step of MetaRM {mean['meta']:.3f} s, a plain one {mean['plain']:.3f} s, its responses alone "
-        f"{mean['responses']:.3f} s: ratio {report['ratio']:.3f}\n"
-        f"its tensors hold {report['tensors_above_plain_mb']:+.2f} MB beside the plain step's "
-        f"{held['plain']:.2f} MB; a copy of the weights is {sides['meta']['weights_mb']:.2f} MB\n"
+        f"{mean['responses']:.3f} s\n"
+        f"ratio {report['ratio']:.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f} in {len(ratios)} turns)\n"
+        f"its tensors hold {held['meta']:.2f} MB, the plain step's {held['plain']:.2f} MB: "
+        f"{held['meta'] - held['plain']:+.2f} MB; a copy of the weights is "
+        f"{sides['meta']['weights_mb']:.2f} MB\n"
     )
 
 
@@ -107,5 +118,6 @@ if __name__ == "__main__":
         prepare=prepare,
         conclude=conclude,
         tensors=True,
+        steps=(30, 3),
     )
     sys.exit(status)

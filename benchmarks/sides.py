@@ -205,7 +205,7 @@ def hold(job: Job, cfg: DictConfig) -> dict[str, float]:
     trainer.fit(run.module, datamodule=run.datamodule)
     live.end()
     weights = sum(one.numel() * one.element_size() for one in run.module.parameters())
-    return {"tensors_above_mb": live.above_mb, "weights_mb": weights / 2**20}
+    return {"tensors_mb": live.most_mb, "weights_mb": weights / 2**20}
 
 
 def run_trl(job: Job) -> dict[str, Any]:

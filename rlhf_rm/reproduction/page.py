@@ -25,8 +25,9 @@ HOW = (
     "decided** in between; one with several numbers holds only with all of them, and fails with any. "
     "Nothing allows for their number: of twenty claims on the edge one comes out wrong by chance. The "
     "bounds are ours, and were set before these numbers were made, with measurements in other worlds at "
-    'hand. What is called "best" or "smallest", and what was lost from the best, is chosen by what it '
-    'came to, and leans to that side. "Denoised" is the recipe among the settings below, and MetaRM '
+    "hand; what two of them bound was made stricter when a first run had been seen (MetaRM against SFT, the "
+    'flipped tenth). What is called "best" or "smallest", and what was lost from the best, is chosen by what '
+    'it came to, and leans to that side. "Denoised" is the recipe among the settings below, and MetaRM '
     "climbs as they say: by default neither is the paper's."
 )
 REACH = (
