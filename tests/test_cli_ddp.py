@@ -11,11 +11,11 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def run(arguments, cache):
+def run(arguments, cache, **env):
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
-        env=os.environ | {"RLHF_RM_CACHE": cache, "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"RLHF_RM_CACHE": cache, "OMP_NUM_THREADS": "1"} | env,
         capture_output=True,
         text=True,
         check=False,
@@ -64,3 +64,21 @@ def test_torchrun_starts_the_ranks(small, cache, tmp_path):
     again = run(command, cache)
     assert again.returncode != 0
     assert "already holds a run: add resume=auto" in again.stderr
+
+
+@pytest.mark.slow
+def test_slurm_gets_a_job_for_each_of_a_sweep_and_starts_its_ranks(small, cache, tmp_path):
+    """With stand-ins for SLURM's own commands; the launcher and what finds the ranks are the real ones."""
+    command = ["train.py", "-m", "launcher=slurm", "seed=1,2", "strategy=ddp", "trainer.devices=2"]
+    command += ["trainer.fast_dev_run=true", *small, f"hydra.sweep.dir={tmp_path}"]
+    ended = run(command, cache, PATH=f"{Path(__file__).parent / 'slurm'}:{os.environ['PATH']}")
+    logs = list(tmp_path.glob(".submitit/*/*_log.err"))
+    assert ended.returncode == 0, ended.stderr + "".join(log.read_text() for log in logs)
+    for job in ("0", "1"):
+        metrics = json.loads((tmp_path / job / "metrics.json").read_text())
+        assert (metrics["ranks"], metrics["steps"]) == (2, 1)
+        assert f"seed: {int(job) + 1}" in (tmp_path / job / "config.yaml").read_text()
+    assert len(logs) == 4 and "mean of 2" in ended.stdout
+    (script,) = tmp_path.glob(".submitit/*/*_submission.sh")
+    for line in ("--nodes=1", "--ntasks-per-node=2", "--gpus-per-node=2", "--cpus-per-task=8", "--time=720"):
+        assert f"#SBATCH {line}" in script.read_text()
