@@ -47,7 +47,7 @@ MAY_IMPORT = {
     },
     "cli": {"commands"},
 }
-EVERYONE_MAY_IMPORT = {"errors", "files", "html", "plots", "ranks"}
+EVERYONE_MAY_IMPORT = {"errors", "files", "html", "overrides", "plots", "ranks"}
 OUTSIDE = {
     "functional": {"lightning", "transformers"},
     "data": {"peft"},

@@ -7,14 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from rlhf_rm.errors import UserError
+from rlhf_rm.overrides import more
 
-# Text that Hydra reads as itself; any other is quoted, `true` and `null` too.
-SIMPLE = re.compile(
-    r"(?!(?:true|false|null|nan|inf|yes|no|on|off)$)[A-Za-z_/][A-Za-z0-9_/.@-]*", re.IGNORECASE
-)
 OWN = (
     "rounds",
     "policy_init",
@@ -101,31 +97,3 @@ def named_paths(overrides: Iterable[str]) -> list[Path]:
     values = [one.value() for one in dotted if not one.is_delete()]
     flat = [text for value in values for text in (value if isinstance(value, list) else [value])]
     return [Path(str(text)) for text in flat if isinstance(text, str) and text and Path(str(text)).exists()]
-
-
-def more(overrides: Mapping[str, Any]) -> list[str]:
-    """A mapping from keys to values as overrides."""
-    return [override_of(key, value) for key, value in overrides.items()]
-
-
-def override_of(key: str, value: Any) -> str:
-    """An override that gives this value to the key, whatever characters it has."""
-    return f"{key}={_quoted(value)}"
-
-
-def _quoted(value: Any) -> str:
-    if isinstance(value, DictConfig | ListConfig):
-        value = OmegaConf.to_container(value, resolve=True)
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list):
-        return f"[{','.join(map(_quoted, value))}]"
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_quoted(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, str) and not SIMPLE.fullmatch(value):
-        # Backslashes count only before a quote, the closing one included.
-        escaped = re.sub(r"(\\+)$", r"\1\1", re.sub(r"(\\*)'", r"\1\1\\'", value))
-        return f"'{escaped}'"
-    return str(value)

@@ -7,12 +7,12 @@ from pathlib import Path
 from hydra import compose
 from omegaconf import DictConfig
 
-from rlhf_rm.commands.forward import override_of
 from rlhf_rm.commands.plan import make_plan
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.commands.steps import alone, in_its_own_process, one_after_the_other, search_words, told
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import write_json
+from rlhf_rm.overrides import override_of
 from rlhf_rm.rounds.figures import rounds_figure
 from rlhf_rm.rounds.stage import Stage
 from rlhf_rm.rounds.table import Row, describe, round_row

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlhf_rm.commands.forward import more, override_of
+from rlhf_rm.overrides import more, override_of
 from rlhf_rm.rounds.stage import Stage
 
 # The curves too, for what was lost since the best validation.

@@ -8,15 +8,16 @@ from typing import Any
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_class
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm.commands.build import starting_policy
-from rlhf_rm.commands.forward import Forwarded, forwarded, named_paths, override_of
+from rlhf_rm.commands.forward import Forwarded, forwarded, named_paths
 from rlhf_rm.commands.responses import drawn
 from rlhf_rm.data.world.source import WorldSource
 from rlhf_rm.errors import UserError
 from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.models.hub import local_copy
+from rlhf_rm.overrides import override_of
 from rlhf_rm.rounds.stage import Stage
 
 POLICY_INIT, REWARD_INIT = ("sft", "previous"), ("base", "anew", "previous")
@@ -51,7 +52,11 @@ def make_plan(cfg: DictConfig, root: Path) -> Plan:
     """
     _check(cfg)
     hydra = HydraConfig.get()
-    given = forwarded(hydra.overrides.task, cfg.reward or {}, cfg.policy or {})
+    parts = ("reward", "policy")
+    further: Any = {
+        part: OmegaConf.to_container(cfg[part], resolve=True) if cfg[part] else {} for part in parts
+    }
+    given = forwarded(hydra.overrides.task, **further)
     choices: Any = hydra.runtime.choices
     planner = Planner(cfg, root, given, f"data={choices.data}", choices.judge)
     return planner.plan(choices.method)

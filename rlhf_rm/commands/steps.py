@@ -13,8 +13,8 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
-from rlhf_rm.commands.forward import override_of
 from rlhf_rm.errors import UserError
+from rlhf_rm.overrides import override_of
 from rlhf_rm.rounds.stage import DONE, INTERRUPTED, Stage
 
 CarryOut = Callable[[Stage], None]

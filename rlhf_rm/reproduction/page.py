@@ -1,11 +1,11 @@
 """The page on what of the paper holds here, in Markdown, and the same as JSON."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rlhf_rm.overrides import more, quoted
 from rlhf_rm.report.table import Estimate, reach
 from rlhf_rm.reproduction.verdict import FAILS, HOLDS, UNDECIDED, UNTESTED, Judged
 
@@ -146,9 +146,7 @@ def _making(making: Making) -> list[str]:
 
 def _value(value: Any) -> str:
     """A setting as one would type it, several of them side by side."""
-    if isinstance(value, Mapping):
-        return " ".join(f"{key}={_value(one)}" for key, one in value.items())
-    return json.dumps(value, ensure_ascii=False).replace('"', "")
+    return " ".join(more(value)) if isinstance(value, Mapping) else quoted(value)
 
 
 def _table(head: Sequence[str], rows: Any) -> str:

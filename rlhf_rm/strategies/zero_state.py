@@ -50,20 +50,20 @@ class OptimizerShares:
             return
         some = next(iter(saved["state"].values()))
         shared = {name: value for name, value in some.items() if not is_elementwise(value)}
-        fused = any(group.get("fused") for group in own.param_groups)
-        for flat in self._flat():
+        flats = self._flat()
+        device = flats[0].device
+        # A fused step counts where the weights are.
+        counts = device if any(group.get("fused") for group in own.param_groups) else "cpu"
+        for flat in flats:
             own.state[flat] = {
-                # A fused step counts where the weights are.
-                name: value.to(flat.device if fused else "cpu", copy=True)
-                if torch.is_tensor(value)
-                else value
+                name: value.to(counts, copy=True) if torch.is_tensor(value) else value
                 for name, value in shared.items()
             } | {name: torch.zeros_like(flat) for name in some if name not in shared}
         self._link()
         for number, parameter in self._numbered():
             for name, value in saved["state"][number].items():
                 if name not in shared:
-                    self._set(parameter, name, value.to(self._flat()[0].device))
+                    self._set(parameter, name, value.to(device))
 
     def _link(self) -> None:
         """Let DeepSpeed find each weight's part of the state in the second stage.

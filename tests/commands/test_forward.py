@@ -1,21 +1,10 @@
-"""Which overrides of `iterate` go where, and values that become overrides again."""
+"""Which overrides of `iterate` go where."""
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from rlhf_rm.commands.forward import first_key, forwarded, named_paths, override_of
+from rlhf_rm.commands.forward import first_key, forwarded, named_paths
 from rlhf_rm.errors import UserError
-
-TEXTS = ["plain", "a b", "it's", "C:\\x\\", "\\'", "{x}", "1", "true", "null", "a=b", "/p/q-1", "", "é,ü"]
-
-
-@pytest.mark.parametrize(
-    "value", [1, 0.5, -1, True, False, None, ["a", 2, None], {"lr": 0.1, "name": "x y"}, *TEXTS]
-)
-def test_a_value_survives_as_an_override(value):
-    parsed = OverridesParser.create().parse_override(override_of("some.key", value))
-    assert parsed.key_or_group == "some.key" and parsed.value() == value
-    assert type(parsed.value()) is type(value)
+from rlhf_rm.overrides import override_of
 
 
 def test_the_first_key_of_every_form():

@@ -55,14 +55,14 @@ def write_run(directory, seed=1, method=None, overrides=(), embedded=False, shif
         shown["shifted"] = spread(shifted_rewards(seed, 1.0), shifted_rewards(seed, 2.0))
     best = {"accuracy": 0.6, "accuracy_ci95": [0.5, 0.7], "chance": 0.25}
     test = measured(found) | {"loss": 0.5, "best_of_n": best}
-    encoded = {"pairs": 900, "prompts": 900, "pairs_too_long": 3, "mean_shared": 20.5}
+    encoded = {"pairs": 24_900, "prompts": 24_900, "pairs_too_long": 3, "mean_shared": 20.5}
     results = {
         "sets": {"test": test},
         "validation": {"val/accuracy": 0.7, "val/accuracy_gold": 0.8 + seed / 100, "val/loss": 0.5},
         "steps": 60,
         "unit": "pairs",
         "examples_per_second": 1234.5,
-        "data": {"encoded": {"train": encoded}},
+        "data": {"encoded": dict.fromkeys(("train", "validation", "test"), encoded)},
     }
     write_started(directory, [f"seed={seed}", *([f"method={method}"] if method else []), *overrides])
     write_json(directory / "metrics.json", results)

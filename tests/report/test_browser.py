@@ -67,6 +67,14 @@ def test_nothing_is_cut_off_and_all_pictures_are_there(browser, pages, kind, wid
         assert on_page > 0.6 * width
 
 
+def test_the_tables_of_one_run_fit_on_a_phone(browser, artefacts, report, tmp_path):
+    run = artefacts.write_run(tmp_path / "one")
+    browser.open(report(run) / "report.html", width=390)
+    cut = "[...document.querySelectorAll('.wide')].filter(one => one.scrollWidth > one.clientWidth)"
+    assert browser.evaluate(f"{cut}.map(one => one.innerText.slice(0, 80))") == []
+    assert browser.evaluate("document.querySelectorAll('.numbers').length") >= 2
+
+
 @pytest.mark.parametrize("kind", ["report", "vote", "audit"])
 def test_it_is_dark_in_the_dark_and_light_on_paper(browser, pages, kind):
     def bright(of="document.body"):

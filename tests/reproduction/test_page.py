@@ -44,7 +44,7 @@ def test_the_page_says_of_each_claim_what_the_paper_has_what_is_here_and_the_ver
     assert "```bash\nrlhf-rm paper size=small\n```" in text
     assert "2026-11-25, version 0.1.0, size small, worlds 11, 12: 1,234 seconds" in text
     assert "| vote | 1,200 |" in lines and "| pairs | `40` |" in lines
-    assert "| slices | `[1, 3]` |" in lines
+    assert "| slices | `[1,3]` |" in lines
     assert "| noisy | `data.flip_rate=0.2 ppo.limits.kl=null` |" in lines
     assert "With 2 worlds an interval reaches 9.0 times the standard deviation" in text
     widths = {line.replace("\\|", "").count("|") for line in lines if line.startswith("| More")}

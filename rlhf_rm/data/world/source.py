@@ -34,9 +34,9 @@ from rlhf_rm.data.world.tasks import (
 from rlhf_rm.errors import UserError
 
 MAX_RESPONSES = 64
-# This share of the pairs is a right and a wrong answer in the same words and manners, as of one author.
 # Draws after which a share is taken to hold no prompt of the kind wanted.
 TRIES = 400
+# This share of the pairs is a right and a wrong answer in the same words and manners, as of one author.
 CONTRASTED = 0.72
 
 

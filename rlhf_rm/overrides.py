@@ -1,0 +1,37 @@
+"""Values as overrides of Hydra, as one would type them."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+# Text that Hydra reads as itself; any other is quoted, `true` and `null` too.
+SIMPLE = re.compile(
+    r"(?!(?:true|false|null|nan|inf|yes|no|on|off)$)[A-Za-z_/][A-Za-z0-9_/.@-]*", re.IGNORECASE
+)
+
+
+def more(overrides: Mapping[str, Any]) -> list[str]:
+    """A mapping from keys to values as overrides."""
+    return [override_of(key, value) for key, value in overrides.items()]
+
+
+def override_of(key: str, value: Any) -> str:
+    """An override that gives this value to the key, whatever characters it has."""
+    return f"{key}={quoted(value)}"
+
+
+def quoted(value: Any) -> str:
+    """A value of plain containers, as it stands behind the ``=``."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return f"[{','.join(map(quoted, value))}]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{quoted(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, str) and not SIMPLE.fullmatch(value):
+        # Backslashes count only before a quote, the closing one included.
+        escaped = re.sub(r"(\\+)$", r"\1\1", re.sub(r"(\\*)'", r"\1\1\\'", value))
+        return f"'{escaped}'"
+    return str(value)
