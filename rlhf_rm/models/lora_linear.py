@@ -13,11 +13,9 @@ from torch.autograd.function import once_differentiable
 
 
 class LoRALinear(Linear):
-    """As in `peft`, which adds the update to the outputs of all tokens: here it is added to the weight.
+    """As in `peft`, but the update is added in place, and only its inner states are kept beside the inputs.
 
-    That is the same product in another order, with less work wherever there are more tokens than inputs.
-    Only in float32: in bfloat16 the weight would swallow a small update, so there, as with dropout,
-    `peft` goes on as it does.
+    Only in float32, and without dropout: else `peft` goes on as it does.
     """
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
@@ -54,26 +52,26 @@ class LoRALinear(Linear):
 
 
 class _Linear(torch.autograd.Function):
-    """x (W + s B A)ᵀ + b, with W and b frozen."""
+    """x Wᵀ + b + s (x Aᵀ) Bᵀ, with W and b frozen."""
 
     @staticmethod
     def forward(
-        ctx: Any, x_TI: Tensor, w_OI: Tensor, a_RI: Tensor, b_OR: Tensor, scale: float, bias_O: Tensor | None
+        ctx: Any, x: Tensor, w_OI: Tensor, a_RI: Tensor, b_OR: Tensor, scale: float, bias_O: Tensor | None
     ) -> Tensor:
-        whole_OI = torch.addmm(w_OI, b_OR, a_RI, alpha=scale)
-        # Not the sum, which would be a copy of every weight until the backward pass.
-        ctx.save_for_backward(x_TI, w_OI, a_RI, b_OR)
-        ctx.scale = scale
-        return F.linear(x_TI, whole_OI, bias_O)
+        x_TI = x.reshape(-1, x.shape[-1])
+        h_TR = x_TI @ a_RI.t()
+        # In place: a sum of the weights is another whole matrix, written once for every pass.
+        out_TO = F.linear(x_TI, w_OI, bias_O).addmm_(h_TR, b_OR.t(), alpha=scale)
+        ctx.save_for_backward(x_TI, h_TR, w_OI, a_RI, b_OR)
+        ctx.scale, ctx.shape = scale, x.shape
+        return out_TO.view(*x.shape[:-1], -1)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, w_OI, a_RI, b_OR = ctx.saved_tensors
-        x_TI, grad_TO = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
+        x_TI, h_TR, w_OI, a_RI, b_OR = ctx.saved_tensors
+        grad_TO = grad.reshape(-1, grad.shape[-1])
         grad_TR = (grad_TO @ b_OR).mul_(ctx.scale)
-        grad_x = (grad_TO @ w_OI).addmm_(grad_TR, a_RI).view_as(x) if ctx.needs_input_grad[0] else None
-        grad_a = grad_TR.t() @ x_TI
+        grad_x = (grad_TO @ w_OI).addmm_(grad_TR, a_RI).view(ctx.shape) if ctx.needs_input_grad[0] else None
         # Products with few rows are faster than products with few columns.
-        grad_b = ((x_TI @ a_RI.t()).t() @ grad_TO).mul_(ctx.scale).t()
-        return grad_x, None, grad_a, grad_b, None, None
+        return grad_x, None, grad_TR.t() @ x_TI, (h_TR.t() @ grad_TO).mul_(ctx.scale).t(), None, None

@@ -41,7 +41,7 @@ def test_gradients_in_strides_of_another_layout():
         torch.testing.assert_close(ours, plain)
 
 
-def test_the_update_is_added_to_the_weight_in_float32_alone(monkeypatch):
+def test_only_float32_without_dropout_or_merging_takes_this_path(monkeypatch):
     called = []
     monkeypatch.setattr(LoRALinear.__bases__[0], "forward", lambda self, x, *_, **__: called.append(x) or x)
     x = torch.randn(4, 7)
