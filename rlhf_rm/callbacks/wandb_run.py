@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from rlhf_rm.errors import UserError
+from rlhf_rm.errors import UserError, first_line
 from rlhf_rm.files import write_text
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class WandbRun(Logger):
                 raise
             log.warning(
                 "W&B cannot be reached (%s): the run is kept offline; send it later with `wandb sync %s`.",
-                _first_line(error),
+                first_line(error),
                 self.run_dir / "wandb" / "offline-run-*",
             )
             self._run = self._init(offline=True)
@@ -175,7 +175,7 @@ class WandbRun(Logger):
             self._failed, self._run = True, None
             log.warning(
                 "W&B failed (%s): this run goes on without it; metrics.csv has its numbers.",
-                _first_line(error),
+                first_line(error),
             )
             _leave()
 
@@ -187,8 +187,4 @@ def _leave() -> None:
     try:
         wandb.teardown()
     except (Exception, SystemExit) as error:  # it exits with the code of a service that was killed
-        log.debug("W&B was gone already: %s", _first_line(error))
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        log.debug("W&B was gone already: %s", first_line(error))

@@ -15,7 +15,7 @@ from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.commands.stored import stored_config
 from rlhf_rm.data.trained_on import save_trained_on
 from rlhf_rm.errors import UserError
-from rlhf_rm.files import read_json
+from rlhf_rm.files import read_json, whole_directory
 from rlhf_rm.models.actor_critic import ActorCritic
 from rlhf_rm.models.export import export
 from rlhf_rm.models.full_ensemble import FullEnsemble
@@ -86,10 +86,12 @@ def export_run(
         "sets": sets,
     }
     if isinstance(parts.model, FullEnsemble):
-        return max(
-            export(member, parts.tokenizer, directory / f"{MEMBER}{m:02d}", **settings)
-            for m, member in enumerate(parts.model.models)
-        )
+        # All of them or none: a vote counts whoever is there.
+        with whole_directory(directory) as made:
+            return max(
+                export(member, parts.tokenizer, made / f"{MEMBER}{m:02d}", **settings)
+                for m, member in enumerate(parts.model.models)
+            )
     model = parts.model.actor if isinstance(parts.model, ActorCritic) else parts.model
     return export(model, parts.tokenizer, directory, **settings)
 

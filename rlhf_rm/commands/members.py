@@ -12,14 +12,18 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from rlhf_rm.commands.stored import read_config
 from rlhf_rm.errors import UserError
-from rlhf_rm.files import fingerprint
-from rlhf_rm.models.hub import local_copy
-from rlhf_rm.models.load import find_model
+from rlhf_rm.files import fingerprint, read_json, reading
+from rlhf_rm.models.hub import FILES, local_copy
+from rlhf_rm.models.load import base_of, find_model
 from rlhf_rm.models.reward import MEMBER
 
-# What may differ between the folds of one member: where it ran, and which fold it left out.
-NOT_ITS_OWN = ("paths", "callbacks", "logger")
+# What may differ between the folds of one member: where and how it ran, and which fold it left out.
+NOT_ITS_OWN = ("paths", "callbacks", "logger", "resume", "traceback", "optimized_metric")
+OF_THE_DATAMODULE = ("held_out_fold", "cache_dir", "workers")
+
+OTHER_FILES = tuple(pattern for pattern in FILES if pattern != "*.safetensors")
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class Model:
         run: how it was named.
         directory: of its weights.
         weights: SHA-256 of them.
+        content: a name for all that decides its scores: weights, architecture, tokenizer and template.
         fold: which fold it was trained without; None if it was trained on all.
         size: how many members it holds: 1, or the heads of an ensemble.
     """
@@ -37,6 +42,7 @@ class Model:
     run: str
     directory: Path
     weights: str
+    content: str
     fold: int | None
     size: int
 
@@ -51,11 +57,8 @@ def find_members(patterns: Sequence[str], fold: int | None) -> list[list[Model]]
     Raises:
         UserError: a pattern names nothing, there are fewer than two members, or folds are missing.
     """
-    runs = [run for pattern in patterns for run in _expand(pattern)]
-    doubled = sorted({run for run in runs if runs.count(run) > 1})
-    if doubled:
-        raise UserError(f"members names {doubled[0]} twice: each model has one vote.")
-    models = [_model(run) for run in runs]
+    models = [_model(run) for pattern in patterns for run in _expand(pattern)]
+    _refuse_doubled(models)
     members = [[model] for model in models] if fold is None else _folded(models, fold)
     count = sum(models[0].size for models in members)
     if count < 2:
@@ -85,16 +88,37 @@ def _members_of(run: str) -> list[str]:
 
 def _model(run: str) -> Model:
     directory = local_copy(find_model(run))
-    digest = hashlib.sha256()
-    for file in sorted([*directory.glob("*.safetensors"), *directory.glob("*.bin")]):
-        with file.open("rb") as opened:
-            while block := opened.read(1 << 22):
-                digest.update(block)
+    weights = _digest(directory, "*.safetensors", "*.bin")
+    base = Path(base_of(str(directory)))
+    rest = [_digest(directory, *OTHER_FILES)]
+    if base != directory:
+        rest.append(_digest(base, *FILES, "*.bin"))
     config = directory / "config.json"
     labels = json.loads(config.read_text(encoding="utf-8")).get("id2label") if config.is_file() else None
     names = list((labels or {}).values())
     size = len(names) if names and all(str(name).startswith(MEMBER) for name in names) else 1
-    return Model(run, directory, digest.hexdigest(), _settings(run).get("held_out_fold"), size)
+    content = fingerprint(weights, rest)
+    return Model(run, directory, weights, content, _settings(run).get("held_out_fold"), size)
+
+
+def _digest(directory: Path, *patterns: str) -> str:
+    """SHA-256 of the files of these names, one after another."""
+    digest = hashlib.sha256()
+    for file in sorted({file for pattern in patterns for file in directory.glob(pattern)}):
+        with file.open("rb") as opened:
+            while block := opened.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _refuse_doubled(models: Sequence[Model]) -> None:
+    """Refuse a model that comes again, under whatever name."""
+    seen: dict[str, Model] = {}
+    for model in models:
+        first = seen.setdefault(model.weights, model)
+        if first is not model:
+            again = "" if first.run == model.run else f", as {model.run} too"
+            raise UserError(f"members names {first.run} twice{again}: each model has one vote.")
 
 
 def run_of(model: Model) -> str:
@@ -103,13 +127,23 @@ def run_of(model: Model) -> str:
     return model.run if file is None else str(file.parent)
 
 
+def data_of(model: Model) -> str | None:
+    """The fingerprint of what a model's run was trained on; None for a model that is no run of ours."""
+    file = Path(run_of(model)) / "metrics.json"
+    if _config_of(model.run) is None or not file.is_file():
+        return None
+    with reading(file, f"leave {model.run} out, or train it anew"):
+        return str(read_json(file)["data"]["fingerprint"])
+
+
 def _settings(run: str) -> dict[str, Any]:
     """What a run's data module was told; nothing for a model that is no run of ours."""
     file = _config_of(run)
     if file is None:
         return {}
-    settings: Any = OmegaConf.to_container(OmegaConf.load(file).method.datamodule)
-    return dict(settings)
+    with reading(file, f"leave {run} out, or train it anew"):
+        settings: Any = OmegaConf.to_container(read_config(file).method.datamodule)
+        return dict(settings)
 
 
 def _config_of(run: str) -> Path | None:
@@ -131,7 +165,13 @@ def _folded(models: Sequence[Model], folds: int) -> list[list[Model]]:
                 f"-m 'seed=range(10)' method.datamodule.folds={folds} 'method.datamodule.held_out_fold="
                 f"range({folds})', or vote with fold=none."
             )
-        members[_identity(model.run)][model.fold] = model
+        member = members[_identity(model.run)]
+        if model.fold in member:
+            raise UserError(
+                f"{member[model.fold].run} and {model.run} are the same member without fold {model.fold}: "
+                "name one of them."
+            )
+        member[model.fold] = model
     for found in members.values():
         missing = sorted(set(range(folds)) - found.keys())
         if missing:
@@ -143,11 +183,13 @@ def _folded(models: Sequence[Model], folds: int) -> list[list[Model]]:
 
 
 def _identity(run: str) -> str:
-    """What the folds of one member have in common: everything but where they ran and the fold."""
+    """What the folds of one member have in common: everything but where and how they ran, and the fold."""
     file = _config_of(run)
     assert file is not None
-    config: Any = OmegaConf.to_container(OmegaConf.load(file))
-    config["method"]["datamodule"].pop("held_out_fold")
+    config: Any = OmegaConf.to_container(read_config(file))
+    for name in OF_THE_DATAMODULE:
+        config["method"]["datamodule"].pop(name)
+    config["loader"].pop("workers")
     kept = {name: value for name, value in config.items() if name not in NOT_ITS_OWN}
     name = Path(run).name if Path(run).name.startswith(MEMBER) else ""
     return fingerprint(name, json.dumps(kept, sort_keys=True).replace(config["paths"]["run_dir"], ""))

@@ -9,10 +9,11 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm.cli import conf_directory
-from rlhf_rm.errors import UserError
+from rlhf_rm.errors import UserError, first_line
 
 SECRETS = ("KEY", "TOKEN", "SECRET", "PASSWORD")  # how the names of variables end that hold some
 SHORTEST = 8  # characters; less would be found in other words
@@ -63,13 +64,31 @@ def stored_config(run: str, part: str | None = None, *, trusted: bool) -> Any:
         raise UserError(
             f"{run} is no run directory: it has no config.yaml. Name what `rlhf-rm train` printed."
         )
-    config = OmegaConf.load(file)
+    config = read_config(file)
     found = config if part is None else OmegaConf.select(config, part)
     if found is None:
         raise UserError(f"{file} says nothing of {part}.")
     if not trusted:
         _check(found, file)
     return found
+
+
+def read_config(file: Path) -> DictConfig:
+    """A run's config.yaml.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        config = OmegaConf.load(file)
+    except (yaml.YAMLError, OSError, ValueError) as error:
+        raise UserError(
+            f"{file} is damaged and cannot be read ({first_line(error)}): train the run anew, or "
+            "leave it out."
+        ) from error
+    if not isinstance(config, DictConfig):
+        raise UserError(f"{file} is no configuration of a run: train the run anew, or leave it out.")
+    return config
 
 
 def _check(config: Any, file: Path) -> None:

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_rm import __version__
 from rlhf_rm.commands.evaluate import data_config
-from rlhf_rm.commands.members import Model, find_members, run_of
+from rlhf_rm.commands.members import Model, data_of, find_members, run_of
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.rows import ALL
@@ -27,7 +27,7 @@ from rlhf_rm.data.trained_on import trained_on
 from rlhf_rm.data.types import PreferencePair, PreferenceSource
 from rlhf_rm.data.worth_reading import worth_reading, write_worth_reading
 from rlhf_rm.errors import UserError
-from rlhf_rm.files import fingerprint, sha256, write_bytes, write_json, write_text
+from rlhf_rm.files import cached_directory, fingerprint, sha256, write_json, write_text
 from rlhf_rm.methods.scoring import pair_differences
 from rlhf_rm.models.load import load_reward_model, tokenizer_of
 from rlhf_rm.voting.drawn import drawn
@@ -36,6 +36,7 @@ from rlhf_rm.voting.page import page, text_of
 from rlhf_rm.voting.summary import notes_of, summarise
 
 log = logging.getLogger(__name__)
+SCORES = "differences.npy"  # of a model on a split, (S, B)
 
 
 def run(cfg: DictConfig) -> Strengths:
@@ -48,10 +49,12 @@ def run(cfg: DictConfig) -> Strengths:
     """
     quiet()
     folds = _folds(cfg.fold)
-    patterns = [cfg.members] if isinstance(cfg.members, str) else list(cfg.members)
+    patterns = [cfg.members] if isinstance(cfg.members, str) else list(cfg.members or [])
     members = find_members(patterns, folds)
     _same_template(members, cfg.template)
     source: PreferenceSource = instantiate(data_config(cfg, run_of(members[0][0])))
+    if cfg.get("data") is None:
+        _trained_on_the_same(members, source)
     sets = list(cfg.sets or [ALL if cfg.get("data") is not None and ALL in source.splits else "train"])
     unknown = [name for name in sets if name not in source.splits]
     if unknown:
@@ -110,19 +113,17 @@ class Scoring:
         cfg = self.cfg
         key = fingerprint(
             __version__,
-            self.model.weights,
+            self.model.content,
             self.source.fingerprint(),
             name,
             cfg.template,
             cfg.max_length,
             cfg.loader.too_long,
         )
-        file = Path(cfg.paths.run_dir) / "members" / f"{key}.npy"
-        if file.is_file():
-            return np.asarray(np.load(file, allow_pickle=False), np.float64)
-        found = self._score(name)
-        write_bytes(file, _npy(found))
-        return found
+        kept = cached_directory(
+            Path(cfg.paths.run_dir) / "members" / key, lambda made: np.save(made / SCORES, self._score(name))
+        )
+        return np.asarray(np.load(kept / SCORES, allow_pickle=False), np.float64)
 
     def _score(self, name: str) -> NDArray[np.float64]:
         cfg = self.cfg
@@ -243,6 +244,22 @@ def _folds(fold: Any) -> int | None:
     raise UserError(f"fold={fold} is neither none nor a number of folds of at least 2.")
 
 
+def _trained_on_the_same(members: Sequence[Sequence[Model]], source: PreferenceSource) -> None:
+    """Refuse members of other data than the first one's, which all are to score unless some is named."""
+    strange = [
+        model.run
+        for models in members
+        for model in models
+        if data_of(model) not in (None, source.fingerprint())
+    ]
+    if strange:
+        raise UserError(
+            f"{len(strange)} of the members were trained on other data than {source.name} data as "
+            f"{run_of(members[0][0])} names it now, the first of them {strange[0]}: leave them out, or name "
+            "with data=… what all are to score."
+        )
+
+
 def _same_template(members: Sequence[Sequence[Model]], template: str) -> None:
     """Refuse members that would see the dialogues differently."""
     seen: dict[str, str] = {}
@@ -290,11 +307,3 @@ def _say_if_trained_on(model: Model, pair_ids: Sequence[str]) -> None:
             model.run,
             100 * seen.mean(),
         )
-
-
-def _npy(values: NDArray[np.float64]) -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    np.save(buffer, values)
-    return buffer.getvalue()

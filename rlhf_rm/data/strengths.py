@@ -3,6 +3,7 @@
 Shape legend: M members, B preference pairs. Strengths are in reward units.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from rlhf_rm.errors import UserError
-from rlhf_rm.files import read_json, sha256, write_bytes
+from rlhf_rm.files import read_json, reading, sha256, write_bytes
 from rlhf_rm.functional.voting import preference_strength
 
+log = logging.getLogger(__name__)
 FILE = "strengths.parquet"
 MANIFEST = "manifest.json"
 NOTES = "strength_"
@@ -104,6 +106,8 @@ def read_strengths(path: Path) -> Strengths:
             raise ValueError(f"it should have {rows:,} rows, and {table.num_rows:,} can be read")
     except (pa.ArrowException, OSError, ValueError) as error:
         raise UserError(f"{file} is damaged and cannot be read ({error}): vote again.") from error
+    if doubled := {name for name in table.column_names if table.column_names.count(name) > 1}:
+        raise UserError(f"{file} has the column {min(doubled)} twice: keep one of them.")
     names = [name for name in table.column_names if name.startswith("member_")]
     absent = [name for name in ("pair_id", "mean", "std") if name not in table.column_names]
     if absent:
@@ -115,6 +119,11 @@ def read_strengths(path: Path) -> Strengths:
     columns = {name: _numbers(file, table, name) for name in ("mean", "std", *names)}
     members = np.stack([columns[name] for name in names]) if names else np.empty((0, table.num_rows))
     pair_id = table["pair_id"].to_pylist()
+    if strange := [name for name in pair_id if not isinstance(name, str)]:
+        raise UserError(
+            f"{file}: {len(strange):,} values of the column pair_id are no text, the first of them "
+            f"{strange[0]!r}: see docs/data.md for what a pair_id is."
+        )
     if len(set(pair_id)) < len(pair_id):
         raise UserError(f"{file} names {len(pair_id) - len(set(pair_id))} pairs twice: keep one row of each.")
     return Strengths(pair_id, columns["mean"], columns["std"], members)
@@ -137,6 +146,14 @@ def published(columns: Mapping[str, NDArray[Any]], pair_id: Sequence[str]) -> St
             "denoise.strengths=published, but this data has no strengths of its own (the column 'mean "
             "preference difference'): vote with `rlhf-rm vote`, and give its directory as denoise.strengths."
         )
+    lacking = [name for name in names if not np.isfinite(given[name]).all()]
+    if "mean" in given and lacking:
+        log.warning(
+            "The data has no value of %s for some pairs: of its strengths the mean and %d members are used.",
+            ", ".join(lacking),
+            len(names) - len(lacking),
+        )
+        names = [name for name in names if name not in lacking]
     members = np.stack([given[name] for name in names]) if names else np.empty((0, len(pair_id)))
     mean = given["mean"] if "mean" in given else members.mean(0)
     std = given["std"] if "std" in given else (members.std(0) if names else np.zeros(len(pair_id)))
@@ -165,7 +182,11 @@ def _numbers(file: Path, table: pa.Table, name: str) -> NDArray[np.float64]:
 
 def _check_manifest(file: Path) -> None:
     manifest = file.with_name(MANIFEST)
-    if manifest.is_file() and read_json(manifest).get("strengths") != sha256(file):
+    if not manifest.is_file():
+        return
+    with reading(manifest, "vote again, or move it away"):
+        known = read_json(manifest)["strengths"]
+    if known != sha256(file):
         raise UserError(
             f"{file} is not the file that {manifest.name} beside it speaks of: its members may be others. "
             "Vote again, or move the file away from the manifest if you mean to use it as it is."

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rlhf_rm.files import reading
+
 FILE = "trained_on.npy"
 
 
@@ -19,8 +21,8 @@ def trained_on(directory: Path, pair_ids: Iterable[str]) -> NDArray[np.bool_] | 
     path = directory / FILE
     if not path.is_file():
         return None
-    known = np.load(path, allow_pickle=False)
-    return np.isin(_short(pair_ids), known)
+    with reading(path, "make the export anew, or take the file away if you know what it was trained on"):
+        return np.isin(_short(pair_ids), np.load(path, allow_pickle=False))
 
 
 def _short(pair_ids: Iterable[str]) -> NDArray[np.uint64]:

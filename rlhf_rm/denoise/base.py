@@ -95,7 +95,17 @@ class Recipe:
 
 
 def flipped(labels: Labels, which_B: Tensor) -> Labels:
-    """Chosen and rejected of these pairs change places, and with them the sign of all that is signed."""
+    """Chosen and rejected of these pairs change places, and with them the sign of all that is signed.
+
+    Raises:
+        UserError: a target of theirs is set already: is it meant for the pair before or after the flip?
+    """
+    if (labels.target[which_B] != 1).any():
+        raise UserError(
+            "the recipe flips pairs whose target an earlier step has set: let the flip come first, as in "
+            "denoise=flip '+denoise.recipe.steps.vote_target={_target_: "
+            "rlhf_rm.denoise.vote_target.VoteTarget, share: 1.0}'."
+        )
     sign_B = torch.where(which_B, -1.0, 1.0).double()
     return replace(
         labels,

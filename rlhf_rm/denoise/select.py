@@ -17,7 +17,7 @@ class Select:
 
     Args:
         above: share of the pairs below which none is taken: 0.9 selects the strongest tenth.
-        below: share of the pairs above which none is taken: 0.1 selects the weakest tenth.
+        below: share of the pairs from which on none is taken: 0.1 selects the weakest tenth.
         weaker_than: mean strength that a pair has to lie below, as labelled now; None for any.
     """
 
@@ -37,7 +37,7 @@ class Select:
             raise UserError(
                 f"no pair lies above {self.above} and below {self.below}: let above be the smaller."
             )
-        chosen: Tensor = (labels.rank > self.above) & (labels.rank < self.below)
+        chosen: Tensor = (labels.rank >= self.above) & (labels.rank < self.below)
         if self.weaker_than is not None:
             chosen &= labels.mean < self.weaker_than
         return chosen if len(chosen) else torch.zeros(0, dtype=torch.bool)

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from rlhf_rm.errors import UserError
+from rlhf_rm.errors import UserError, first_line
 from rlhf_rm.files import fingerprint, read_json, write_json
 from rlhf_rm.judging.base import LOSE, NO_ANSWER, TIE, WIN, Comparison
 
@@ -127,7 +127,7 @@ class EndpointJudge:
             )
             answer = completion.choices[0].message.content
         except (self.failure, AttributeError, IndexError, TypeError, ValueError) as error:
-            log.warning("the judge gave no answer: %s", str(error).splitlines()[0] if str(error) else error)
+            log.warning("the judge gave no answer: %s", first_line(error))
             return None
         if not isinstance(answer, str) or not VERDICT.search(answer):
             log.warning("the judge's answer holds no verdict: %.80s", answer)

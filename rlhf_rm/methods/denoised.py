@@ -52,16 +52,41 @@ class DenoisedRewardModule(RewardModule):
         """As in the base class, and by strength."""
         super().log_differences(step, difference_B)
         index_B = torch.cat([pairs.index_B for pairs in step]).cpu()
-        right_B = ((difference_B.cpu() > 0) != self._swap_B[index_B]).float()
+        right_B = ranked_right(difference_B.cpu(), self._swap_B[index_B]).float()
         self._right_N.index_add_(0, self._bin_B[index_B], right_B)
         self._pairs_N.index_add_(0, self._bin_B[index_B], torch.ones_like(right_B))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """As in the base class, and keep what was counted since the last validation."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["by_strength"] = self._counted()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take it back, all of it on one rank, since the counts of all are added up."""
+        super().on_load_checkpoint(checkpoint)
+        counted = checkpoint.get("by_strength")
+        if counted is not None and self.global_rank == 0:
+            self._right_N, self._pairs_N = counted.clone()
+
+    def _counted(self) -> Tensor:
+        """Pairs that were ranked right, and all pairs, by strength and over all ranks, (2, bins)."""
+        return self.sum_over_ranks(torch.stack([self._right_N, self._pairs_N]).to(self.device)).cpu()
 
     def on_validation_epoch_end(self) -> None:
         """As in the base class, and the accuracies by strength of the training since the last time."""
         super().on_validation_epoch_end()
-        counts = self.sum_over_ranks(torch.stack([self._right_N, self._pairs_N]).to(self.device))
-        for i, (right, pairs) in enumerate(counts.T.tolist()):
+        for i, (right, pairs) in enumerate(self._counted().T.tolist()):
             if pairs:
                 self.log(f"train/accuracy_by_strength/{i + 1:02d}", right / pairs)
         self._right_N.zero_()
         self._pairs_N.zero_()
+
+
+def ranked_right(difference_B: Tensor, swap_B: Tensor) -> Tensor:
+    """Whether each pair is ranked as its own label says, (B,), a tie being wrong.
+
+    Args:
+        difference_B: reward of what is trained as chosen less that of the other, (B,).
+        swap_B: whether chosen and rejected have changed places, (B,).
+    """
+    return torch.where(swap_B, difference_B < 0, difference_B > 0)

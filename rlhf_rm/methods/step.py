@@ -94,7 +94,9 @@ class StepModule(L.LightningModule, ABC):
         return self._trained(self.state_dict())
 
     def _trained(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        frozen = {name for name, parameter in self.named_parameters() if not parameter.requires_grad}
+        # Members of an ensemble share what is frozen: it has a name in each of them.
+        named = self.named_parameters(remove_duplicate=False)
+        frozen = {name for name, parameter in named if not parameter.requires_grad}
 
         def is_frozen(name: str) -> bool:
             # A quantised weight's scales lie under its own name.

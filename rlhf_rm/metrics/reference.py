@@ -8,6 +8,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+# What the labels can be held against, by the names that its metrics end in.
+REFERENCES = {"gold": "gold", "gpt4": "GPT-4", "planted": "the data before its planted flips"}
+
 
 def reference_labels(notes: Mapping[str, NDArray[np.float64]]) -> tuple[str, NDArray[np.float64]] | None:
     """A name, and 1 where the label is right, 0 where it is wrong, NaN where nothing is known, (B,).

@@ -4,7 +4,7 @@ import logging
 from functools import cache
 from pathlib import Path
 
-from rlhf_rm.errors import UserError
+from rlhf_rm.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
 FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.py"]
@@ -51,10 +51,10 @@ def local_copy(name: str) -> Path:
         ) from None
     except (HfHubHTTPError, HFValidationError) as error:
         raise UserError(
-            f"{name} is no model of the hub that can be fetched ({_first_line(error)}): check its name."
+            f"{name} is no model of the hub that can be fetched ({first_line(error)}): check its name."
         ) from None
     except (httpx.HTTPError, OfflineModeIsEnabled, OSError) as error:
-        why = _first_line(error)
+        why = first_line(error)
     try:
         found = snapshot_download(repository, revision=revision or None, local_files_only=True)
     except LocalEntryNotFoundError:
@@ -72,13 +72,8 @@ def export_of(run: str) -> Path | None:
     return directory if (directory / "config.json").is_file() else None
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
 def why_not_loaded(error: Exception) -> str:
     """The first line of what `transformers` says, or what to do about it where that is known."""
-    text = str(error).strip()
-    if "does not support an attention implementation" in text:
+    if "does not support an attention implementation" in str(error):
         return "it has no such attention: use attention=eager."
-    return text.splitlines()[0] if text else type(error).__name__
+    return first_line(error)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -126,7 +127,7 @@ def load_reward_model(
         )
         if adapter != origin:
             network = _merged(network, adapter)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(f"no reward model could be loaded from {adapter}: {why_not_loaded(error)}") from error
     network, limit = _ready(network, tokenizer, device)
     return LoadedReward(RewardModel(network, attention).eval(), tokenizer, limit, adapter)
@@ -159,7 +160,7 @@ def load_policy(
             attn_implementation=attention.implementation,
             trust_remote_code=trust_remote_code,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise UserError(
             f"no language model could be loaded from {directory}: {why_not_loaded(error)}"
         ) from error

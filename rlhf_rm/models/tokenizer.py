@@ -9,7 +9,7 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from rlhf_rm.errors import UserError
+from rlhf_rm.errors import UserError, first_line
 
 PAD, EOS = "<|pad|>", "<|eos|>"
 MIN_VOCABULARY = 256 + 2
@@ -76,7 +76,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(path))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise UserError(
             f"no tokenizer could be loaded from {path} ({type(error).__name__}: {reason}): "
             "give a model directory, or a name on the hub, which needs the network unless it is in the cache."

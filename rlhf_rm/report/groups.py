@@ -6,6 +6,7 @@ from typing import Any
 
 from rlhf_rm.errors import UserError
 from rlhf_rm.metrics.names import with_interval
+from rlhf_rm.metrics.reference import REFERENCES
 from rlhf_rm.report import figures, numbers
 from rlhf_rm.report.look_for import LOOK_FOR
 from rlhf_rm.report.runs import Group
@@ -14,9 +15,7 @@ from rlhf_rm.report.table import Estimate, over_seeds, paired
 
 METRICS = (
     "accuracy",
-    "val/accuracy_gold",
-    "best val/accuracy_gold",
-    "lost val/accuracy_gold",
+    *(f"{kind}val/accuracy_{name}" for name in REFERENCES for kind in ("", "best ", "lost ")),
     "val/accuracy",
     "gold",
     "gold_reference",
@@ -26,7 +25,7 @@ METRICS = (
     "perplexity",
 )
 COMPARED = ("accuracy", "gold", "reward")  # of policies the first that two groups have measured
-CURVES = ("val/accuracy_gold", "val/accuracy", "val/loss")
+CURVES = (*(f"val/accuracy_{name}" for name in REFERENCES), "val/accuracy", "val/loss")
 POLICY_CURVES = ("train/gold", "train/reward", "train/kl")
 SHADE = "The line is the mean of the seeds, the shade its 95 % interval."
 

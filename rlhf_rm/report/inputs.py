@@ -2,14 +2,14 @@
 
 import glob
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rlhf_rm.errors import UserError
-from rlhf_rm.files import read_json
+from rlhf_rm.files import read_json, reading
 
 RUN, VOTE, ROUNDS, EVALUATION, JUDGEMENT = "run", "vote", "rounds", "evaluation", "judgement"
 # Each kind, and the file by which it is known; the last that its command writes.
@@ -119,20 +119,9 @@ def read(file: Path) -> Any:
         ) from error
 
 
-@contextmanager
-def expecting(file: Path) -> Iterator[None]:
-    """Take what is missing or of another type in the block for damage of this file.
-
-    Raises:
-        UserError: something is.
-    """
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration) as error:
-        raise UserError(
-            f"{file} does not hold what this version reads ({type(error).__name__}: {error}): make it anew, "
-            f"or leave {file.parent} out."
-        ) from error
+def expecting(file: Path) -> AbstractContextManager[None]:
+    """Take what is missing or of another type in the block for damage of this file; see :func:`reading`."""
+    return reading(file, f"make it anew, or leave {file.parent} out")
 
 
 def _known(path: Path) -> bool:

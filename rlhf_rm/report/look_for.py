@@ -13,6 +13,14 @@ LOOK_FOR = {
         "Against the true labels: a curve that falls after its best is learning wrong labels by heart. "
         f"{paper.CURVES}"
     ),
+    "val/accuracy_gpt4": (
+        "Against the labels of GPT-4: a curve that falls after its best is learning single labels by heart. "
+        f"{paper.CURVES}"
+    ),
+    "val/accuracy_planted": (
+        "Against the labels before some were turned: a curve that falls after its best is learning the "
+        "turned ones by heart."
+    ),
     "val/accuracy": "Against the labels as they are, wrong ones included, so its ceiling lies below 1.",
     "val/loss": "A loss that rises while accuracy stays is overconfidence: see the reliability diagram.",
     "train/gold": "What the policy really gained.",

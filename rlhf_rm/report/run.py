@@ -6,6 +6,7 @@ from typing import Any
 
 from rlhf_rm.data.worth_reading import AMBIGUOUS, FILE, STRONGEST, WEAKEST, read_worth_reading
 from rlhf_rm.metrics.names import METRIC_NAMES, with_interval
+from rlhf_rm.metrics.reference import REFERENCES
 from rlhf_rm.plots import embedding
 from rlhf_rm.plots.shifted import shifted_figure
 from rlhf_rm.report import figures, numbers
@@ -25,7 +26,7 @@ CURVES = {
     "accuracy": {
         "train/accuracy": "training",
         "val/accuracy": "validation",
-        "val/accuracy_gold": "validation by gold",
+        **{f"val/accuracy_{name}": f"validation by {words}" for name, words in REFERENCES.items()},
     },
     "loss": {"train/loss": "training", "val/loss": "validation"},
 }
@@ -84,9 +85,10 @@ def _facts(run: TrainedRun) -> list[Fact]:
             note = f"95 %: {interval[0]:.3f} to {interval[1]:.3f}" if interval else ""
         if value is not None:
             facts.append(Fact(METRIC_NAMES[key], f"{value:.3f}", note))
-    gold = run.metrics.get("val/accuracy_gold")
-    if gold is not None:
-        facts.append(Fact("accuracy by gold", f"{gold:.3f}", "on the validation split"))
+    for name, words in REFERENCES.items():
+        known = run.metrics.get(f"val/accuracy_{name}")
+        if known is not None:
+            facts.append(Fact(f"accuracy by {words}", f"{known:.3f}", "on the validation split"))
     return facts
 
 

@@ -13,11 +13,10 @@ from torchmetrics.functional.classification import binary_auroc
 
 from rlhf_rm.data.strengths import Strengths
 from rlhf_rm.data.types import PreferencePair
-from rlhf_rm.metrics.reference import reference_labels
+from rlhf_rm.metrics.reference import REFERENCES, reference_labels
 from rlhf_rm.metrics.strength import accuracy_by_strength
 
 QUANTILES = (5, 10, 20, 25, 30, 50, 75, 90, 100)  # as the paper prints them, in per cent
-NAMES = {"gold": "gold", "gpt4": "GPT-4", "planted": "the data before its planted flips"}  # of references
 SIZES = (1, 2, 5, 10, 20, 50)  # of ensembles
 
 
@@ -50,7 +49,7 @@ def summarise(strengths: Strengths, notes: Mapping[str, NDArray[np.float64]]) ->
     known = reference_labels(notes)
     if known is not None:
         name, right = known
-        result["reference"] = NAMES[name]
+        result["reference"] = REFERENCES[name]
         result["agreement"] = agreement(mean, right)
         result["wrong_labels"] = wrong_labels(strengths, right, notes.get("flipped"))
     return result

@@ -1,11 +1,13 @@
 """`rlhf-rm vote` over real runs, from the command line."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from safetensors.torch import load_file, save_file
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +92,91 @@ def test_cross_fitting_scores_each_pair_without_having_seen_it(rlhf_rm, folded, 
             assert seen.tolist() == (fold != number).tolist()
 
 
+def test_a_fold_that_was_resumed_elsewhere_is_still_of_its_member(rlhf_rm, small, folded, runs, tmp_path):
+    shutil.copytree(runs / "folds", tmp_path / "folds")
+    file = tmp_path / "folds/1/config.yaml"
+    told = file.read_text()
+    other = told.replace("resume: null", "resume: auto").replace("workers: null", "workers: 0")
+    file.write_text(re.sub(r"cache_dir: .*", "cache_dir: /elsewhere", other))
+    assert file.read_text() != told
+    ended = rlhf_rm("vote", f"members={tmp_path}/folds/*", "fold=2", f"hydra.run.dir={tmp_path}/vote")
+    assert ended.code == 0, ended.err
+    shutil.copytree(tmp_path / "folds/1", tmp_path / "folds/9")
+    weights = tmp_path / "folds/9/export/model.safetensors"
+    state = load_file(weights)
+    save_file({name: value + 1 for name, value in state.items()}, weights, metadata={"format": "pt"})
+    ended = rlhf_rm("vote", f"members={tmp_path}/folds/*", "fold=2")
+    assert ended.code == 2 and "are the same member without fold 1: name one of them" in ended.err
+
+
+def test_a_member_that_says_the_dialogue_otherwise_is_scored_again(rlhf_rm, members, runs, tmp_path):
+    shutil.copytree(runs / "plain", tmp_path / "runs")
+    told = [f"members={tmp_path}/runs/*", f"hydra.run.dir={tmp_path}/vote"]
+    assert rlhf_rm("vote", *told).code == 0
+    before = strengths_of(tmp_path / "vote")["mean"]
+    for template in (tmp_path / "runs").glob("*/export/chat_template.jinja"):
+        template.write_text("so: " + template.read_text())
+    ended = rlhf_rm("vote", *told)
+    assert ended.code == 0 and ended.out.count("pairs of train scored") == 3
+    assert strengths_of(tmp_path / "vote")["mean"] != before
+
+
+def test_scores_that_were_damaged_are_made_again(rlhf_rm, members, runs, tmp_path):
+    told = [f"members={members}", f"hydra.run.dir={tmp_path}"]
+    assert rlhf_rm("vote", *told).code == 0
+    before = strengths_of(tmp_path)
+    first, second, _ = sorted(tmp_path.glob("members/*/differences.npy"))
+    first.write_bytes(first.read_bytes()[:50])
+    np.save(second, np.full((1, 40), np.nan))
+    ended = rlhf_rm("vote", *told)
+    assert ended.code == 0 and ended.out.count("pairs of train scored") == 2
+    assert strengths_of(tmp_path) == before
+
+
+def test_a_run_whose_data_has_changed_is_refused_unless_data_is_named(
+    rlhf_rm, small, members, runs, tmp_path
+):
+    other = [*small, "data.seed=1", "seed=7", f"hydra.run.dir={tmp_path}/other"]
+    assert rlhf_rm("train", *other).code == 0
+    told = [f"members=[{runs}/plain/0,{runs}/plain/1,{tmp_path}/other]"]
+    ended = rlhf_rm("vote", *told)
+    assert ended.code == 2 and f"the first of them {tmp_path}/other: leave them out" in ended.err
+    world = [one for one in small if one.startswith("data.")]
+    ended = rlhf_rm("vote", *told, "data=synthetic", *world, f"hydra.run.dir={tmp_path}/vote")
+    assert ended.code == 0, ended.err
+
+
+def test_what_is_damaged_in_a_member_is_named(rlhf_rm, members, runs, tmp_path):
+    def ended(name, harm):
+        shutil.copytree(runs / "plain", tmp_path / name)
+        harm(tmp_path / name / "1")
+        return rlhf_rm("vote", f"members={tmp_path}/{name}/*", f"hydra.run.dir={tmp_path}/vote_{name}")
+
+    def cut(file):
+        file.write_bytes(file.read_bytes()[:200])
+
+    harms = {
+        "weights": (
+            lambda run: cut(run / "export/model.safetensors"),
+            "no reward model could be loaded from",
+        ),
+        "config": (
+            lambda run: (run / "config.yaml").write_text("method: [\n"),
+            "is damaged and cannot be read",
+        ),
+        "empty": (
+            lambda run: (run / "config.yaml").write_text("seed: 1\n"),
+            "does not hold what this version",
+        ),
+        "known": (lambda run: cut(run / "export/trained_on.npy"), "trained_on.npy does not hold what"),
+        "metrics": (lambda run: (run / "metrics.json").write_text("{}"), "metrics.json does not hold what"),
+    }
+    for name, (harm, message) in harms.items():
+        found = ended(name, harm)
+        assert found.code == 2 and message in found.err and found.err.count("\n") == 1, (name, found.err)
+        assert not (tmp_path / f"vote_{name}/strengths.parquet").exists()
+
+
 def test_a_fold_that_is_missing_is_named(rlhf_rm, folded, runs, tmp_path):
     ended = rlhf_rm("vote", f"members=[{runs}/folds/0,{runs}/folds/1,{runs}/folds/2]", "fold=2")
     assert ended.code == 2 and "lacks the models without fold 1" in ended.err
@@ -138,7 +225,9 @@ def test_members_of_different_tokenizers_vote_each_with_its_own(rlhf_rm, small, 
     [
         (["members={runs}/plain/0"], "a vote takes at least 2 members, but members="),
         (["members={runs}/no*"], "matches no directory"),
-        (["members=[{runs}/plain/0,{runs}/plain/0]"], "twice: each model has one vote"),
+        (["members=[{runs}/plain/0,{runs}/plain/0]"], "/plain/0 twice: each model has one vote"),
+        (["members=[{runs}/plain/0,{runs}/plain/0/export]"], "twice, as {runs}/plain/0/export too: each"),
+        (["members=null"], "a vote takes at least 2 members, but members="),
         (["members={runs}/plain/*", "fold=1"], "fold=1 is neither none nor a number of folds"),
         (["members={runs}/plain/*", "fold=2"], "was not trained with 2 folds (folds=1"),
         (["members={runs}/plain/*", "sets=[nope]"], "sets=['nope'] is not in synthetic data"),
@@ -146,7 +235,7 @@ def test_members_of_different_tokenizers_vote_each_with_its_own(rlhf_rm, small, 
 )
 def test_bad_input_is_one_sentence(rlhf_rm, members, runs, overrides, message):
     ended = rlhf_rm("vote", *(one.format(runs=runs) for one in overrides))
-    assert ended.code == 2 and message in ended.err
+    assert ended.code == 2 and message.format(runs=runs) in ended.err
     assert ended.err.count("\n") == 1
 
 

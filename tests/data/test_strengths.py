@@ -100,6 +100,36 @@ def test_published_columns_are_strengths():
         published({"strength_mean": np.array([0.5, np.nan])}, ["a", "b"])
 
 
+def test_published_members_without_a_value_are_left_out(caplog):
+    notes = {"strength_mean": np.array([0.5, 1.0]), "strength_member_00": np.array([0.0, 1.0])}
+    read = published(notes | {"strength_member_01": np.array([1.0, np.nan])}, ["a", "b"])
+    assert read.members_MB.tolist() == [[0.0, 1.0]] and "no value of strength_member_01" not in caplog.text
+    assert "no value of member_01 for some pairs: of its strengths the mean and 1 members" in caplog.text
+    with pytest.raises(UserError, match="1 of 2 pairs have no strength in the data, the first of them b"):
+        published({"strength_member_00": np.array([1.0, np.nan])}, ["a", "b"])
+
+
+@pytest.mark.parametrize("manifest", ["{", "[]", "null", "{}", b"\xff\xfe"])
+def test_a_damaged_manifest_is_named(vote, manifest):
+    file = vote / "manifest.json"
+    file.write_bytes(manifest if isinstance(manifest, bytes) else manifest.encode())
+    with pytest.raises(UserError, match=r"manifest\.json does not hold what this version reads"):
+        read_strengths(vote)
+
+
+def test_names_that_are_no_text_and_columns_that_come_twice_are_refused(vote):
+    rewrite(vote, pair_id=[["a"], ["b"], ["c"]])
+    with pytest.raises(UserError, match="3 values of the column pair_id are no text"):
+        read_strengths(vote)
+    values = pa.array([1.0])
+    twice = pa.Table.from_arrays(
+        [pa.array(["a"]), values, values, values], ["pair_id", "mean", "std", "mean"]
+    )
+    pq.write_table(twice, vote / "strengths.parquet")
+    with pytest.raises(UserError, match="has the column mean twice"):
+        read_strengths(vote)
+
+
 def test_whatever_byte_is_harmed_it_is_refused_or_read_whole(tmp_path):
     path = tmp_path / "strengths.parquet"
     columns = {"pair_id": [str(i) for i in range(20)], "mean": [0.5] * 20, "std": [0.1] * 20}

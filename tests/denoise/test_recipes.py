@@ -73,6 +73,14 @@ def test_ranks_are_those_before_the_flip():
     assert torch.equal(labels.target < 1, ORDER < 2)
 
 
+def test_a_flip_of_what_has_a_target_already_is_refused():
+    assert apply(VoteTarget(1.0), Flip(Select(below=0.0001))).swap.sum() == 0
+    with pytest.raises(UserError, match="let the flip come first"):
+        apply(VoteTarget(1.0), Flip(Select(below=0.2)))
+    with pytest.raises(UserError, match="let the flip come first"):
+        apply(SoftLabel(0.3, Select(below=0.2)), Flip(Select(below=0.2)))
+
+
 def test_weights_rise_with_strength_and_keep_their_floor():
     labels = apply(Reweight(temperature=0.5, floor=0.1))
     assert torch.equal(labels.weight, torch.sigmoid(MEAN / 0.5).clamp(min=0.1))
@@ -92,6 +100,17 @@ def test_slices_are_disjoint_and_cover_everything(flip):
     assert kept.sum(0).tolist() == [1] * 10
     assert kept[0].tolist() == (ORDER < 2).tolist()
     assert apply(Slice(1, 5, flip)).swap.sum() == (2 if flip else 0)
+
+
+@pytest.mark.parametrize("pairs", [5, 10, 15, 25, 45, 999])
+def test_slices_cover_pairs_that_no_ten_divides(pairs):
+    mean = torch.randn(pairs, dtype=torch.float64)
+    recipes = [Recipe({"slice": Slice(number, 10, False)}) for number in range(10)]
+    ranks = torch.argsort(torch.argsort(mean))
+    for number, recipe in enumerate(recipes):
+        inside = ((2 * ranks + 1) * 10).div(2 * pairs, rounding_mode="floor") == number
+        if inside.any():
+            assert torch.equal(recipe(mean, mean, mean[None], torch.zeros(pairs)).keep, inside)
 
 
 @pytest.mark.parametrize(

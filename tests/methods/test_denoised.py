@@ -97,6 +97,13 @@ def test_two_ranks_equal_one_process_with_twice_the_batch(strategy, tiny, streng
     assert logged[0] == logged[1] and len(logged[0]) == 10
 
 
+def test_a_tie_is_wrong_on_either_side():
+    from rlhf_rm.methods.denoised import ranked_right
+
+    difference, swap = torch.tensor([1.0, 0.0, -1.0] * 2), torch.tensor([False] * 3 + [True] * 3)
+    assert ranked_right(difference, swap).tolist() == [True, False, False, False, False, True]
+
+
 @pytest.fixture
 def gold(world_strengths):
     return f"denoise.strengths={world_strengths}"
@@ -202,3 +209,12 @@ def test_a_run_does_not_go_on_with_other_labels(rlhf_rm, small, gold, tmp_path):
     assert again.code == 0, again.err
     weights = "export/model.safetensors"
     assert (tmp_path / "part" / weights).read_bytes() == (tmp_path / "run" / weights).read_bytes()
+    counts = [by_strength(tmp_path / name / "metrics.csv") for name in ("run", "part")]
+    assert counts[0] == counts[1] and counts[0]
+
+
+def by_strength(file):
+    """The accuracies by strength that were logged after the second step."""
+    with file.open() as opened:
+        rows = [row for row in csv.DictReader(opened) if int(row["step"]) > 2]
+    return [value for row in rows for name, value in row.items() if "by_strength" in name and value]

@@ -1,6 +1,7 @@
 """Ensembles trained together, against members trained alone and through the command line."""
 
 import json
+import shutil
 
 import lightning as L
 import numpy as np
@@ -11,6 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from rlhf_rm.data.ensemble import EnsembleDataModule, MemberSampler, SharedBatchSampler
 from rlhf_rm.data.sampling import StepSampler
+from rlhf_rm.errors import UserError
 from rlhf_rm.methods.ensemble import EnsembleRewardModule
 from rlhf_rm.models.adapter import LoRA
 from rlhf_rm.models.attention.sdpa import SDPAAttention
@@ -176,6 +178,15 @@ def test_features_are_computed_once(tiny, heads, tmp_path, monkeypatch):
     assert calls, "features of another backbone are its own"
 
 
+def test_a_checkpoint_holds_nothing_that_is_frozen(tiny):
+    models = [tiny.make_model(tiny.make_tokenizer()) for _ in range(2)]
+    for model in models:
+        LoRA(2, 4, 0.0, None, None, 1e-3).apply(model.network, train_head=True)
+    names = module_of(tiny, LoRAEnsemble(models)).trained_state()
+    assert {name.split(".")[2] for name in names} == {"0", "1"}, list(names)
+    assert all("lora_" in name or "score" in name for name in names), list(names)
+
+
 def test_orders_differ_between_members(tiny):
     data = EnsembleDataModule(tiny.Source(), tiny.make_tokenizer(), size=SIZE, **tiny.LOADING)
     data.trainer = L.Trainer(accelerator="cpu", logger=False, use_distributed_sampler=False)
@@ -212,6 +223,28 @@ def test_a_run_is_a_vote(rlhf_rm, small, tmp_path, kind):
     assert (scored.code, "is an ensemble of whole models" in scored.err) == (
         (0, False) if kind == "head" else (2, True)
     )
+
+
+def test_an_export_that_was_cut_short_has_no_members(rlhf_rm, small, tmp_path, monkeypatch):
+    from rlhf_rm.commands import export
+
+    told = [*small, "method=ensemble", "members.size=2", f"hydra.run.dir={tmp_path}/run"]
+    assert rlhf_rm("train", *told).code == 0
+    shutil.rmtree(tmp_path / "run/export")
+
+    def cut_short(model, tokenizer, directory, **settings):
+        if directory.name == "member_01":
+            raise UserError("the disk is full")
+        return whole(model, tokenizer, directory, **settings)
+
+    whole = export.export
+    monkeypatch.setattr(export, "export", cut_short)
+    ended = rlhf_rm("export", f"run={tmp_path}/run", f"output={tmp_path}/run/export")
+    assert ended.code == 2 and "the disk is full" in ended.err
+    assert not list((tmp_path / "run").glob("**/member_0*"))
+    monkeypatch.undo()
+    assert rlhf_rm("export", f"run={tmp_path}/run", f"output={tmp_path}/run/export").code == 0
+    assert rlhf_rm("vote", f"members={tmp_path}/run", f"hydra.run.dir={tmp_path}/vote").code == 0
 
 
 def test_an_ensembles_score_has_a_deviation(rlhf_rm, small, tmp_path):

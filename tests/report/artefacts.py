@@ -43,7 +43,7 @@ def write_texts(directory, difference, std=None):
     write_worth_reading(directory, worth_reading(difference, std, texts))
 
 
-def write_run(directory, seed=1, method=None, overrides=(), embedded=False, shifted=False):
+def write_run(directory, seed=1, method=None, overrides=(), embedded=False, shifted=False, known="gold"):
     """A reward model's run, of which the numbers are chance."""
     found = rewards(seed)
     shown = {"sets": {"test": drawn(found)}}
@@ -58,7 +58,7 @@ def write_run(directory, seed=1, method=None, overrides=(), embedded=False, shif
     encoded = {"pairs": 24_900, "prompts": 24_900, "pairs_too_long": 3, "mean_shared": 20.5}
     results = {
         "sets": {"test": test},
-        "validation": {"val/accuracy": 0.7, "val/accuracy_gold": 0.8 + seed / 100, "val/loss": 0.5},
+        "validation": {"val/accuracy": 0.7, f"val/accuracy_{known}": 0.8 + seed / 100, "val/loss": 0.5},
         "steps": 60,
         "unit": "pairs",
         "examples_per_second": 1234.5,
@@ -70,7 +70,7 @@ def write_run(directory, seed=1, method=None, overrides=(), embedded=False, shif
     write_texts(directory, (found.chosen - found.rejected).double().numpy())
     rows = [f"{step},{0.5 + step / 200},{0.7 - step / 400},,," for step in range(10, 61)]
     rows += [f"{step},,,{0.6 + step / 500},{0.7 + seed / 100},0.6" for step in (61, 121)]
-    head = "step,train/accuracy,train/loss,val/accuracy,val/accuracy_gold,val/loss"
+    head = f"step,train/accuracy,train/loss,val/accuracy,val/accuracy_{known},val/loss"
     (directory / "metrics.csv").write_text("\n".join([head, *rows]) + "\n")
     return directory
 

@@ -1,7 +1,8 @@
 import pytest
 
 from rlhf_rm.errors import UserError
-from rlhf_rm.report.runs import TrainedRun, grouped
+from rlhf_rm.report.groups import row, sections
+from rlhf_rm.report.runs import TrainedRun, grouped, read_run
 from rlhf_rm.report.table import estimate, metric_of, over_seeds, paired
 
 
@@ -47,3 +48,13 @@ def test_best_and_lost_are_of_the_curve(tmp_path):
     assert metric_of(one, "best val/accuracy") == 0.8
     assert metric_of(one, "lost val/accuracy") == pytest.approx(0.1)
     assert metric_of(one, "lost val/nothing") is None
+
+
+@pytest.mark.parametrize("known", ["gold", "gpt4", "planted"])
+def test_what_is_known_of_the_labels_has_columns_and_a_curve(artefacts, tmp_path, known):
+    directories = [artefacts.write_run(tmp_path / str(seed), seed, known=known) for seed in (1, 2)]
+    groups = grouped([read_run(path, {"seed": str(i)}) for i, path in enumerate(directories)])
+    runs, curves = sections(groups, [row(group, None) for group in groups], None)
+    wanted = [f"{kind}val/accuracy_{known}" for kind in ("", "best ", "lost ")]
+    assert [name for name in runs.tables[0].head if f"accuracy_{known}" in name] == wanted
+    assert f"val_accuracy_{known}_curves" in [plot.name for plot in curves.plots]
