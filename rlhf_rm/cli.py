@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_rm.errors import UserError
-from rlhf_rm.ranks import rank_name
+from rlhf_rm.ranks import is_superfluous, rank_name
 
 COMMANDS = {
     "train": "fit a method on a data set, then test and export it",
@@ -70,6 +70,8 @@ def run(command: str, argv: list[str] | None = None) -> None:
     """
     argv = list(sys.argv if argv is None else argv)
     show_traceback = "traceback=true" in [argument.lower() for argument in argv]
+    if is_superfluous():
+        raise SystemExit(0)
     try:
         if _is_started_rank():
             _run_rank(command)
@@ -129,20 +131,20 @@ def _run_hydra(command: str, argv: list[str]) -> None:
         app = hydra.main(version_base="1.3", config_path=conf_directory(), config_name=command)
         app(_task(command, original))()
     except JobFailedError as error:
-        _finish_sweep()
+        _finish_sweep(command)
         _stop("a job of the sweep failed; its message is above.", code=error.code)
     finally:
         sys.argv = original
-    _finish_sweep()
+    _finish_sweep(command)
 
 
-def _finish_sweep() -> None:
-    """The table of the sweep, if this was one."""
+def _finish_sweep(command: str) -> None:
+    """The table of the sweep, if this was one of trainings."""
     from rlhf_rm.commands.sweep import SweepDirectory, finish_sweep
 
-    if SweepDirectory.current is not None:
-        finish_sweep(SweepDirectory.current)
-        SweepDirectory.current = None
+    directory, SweepDirectory.current = SweepDirectory.current, None
+    if directory is not None and command == "train":
+        finish_sweep(directory)
 
 
 def _task(command: str, original_argv: list[str]) -> Callable[[Any], Any]:

@@ -12,8 +12,6 @@ from typing import Any
 
 from filelock import FileLock
 
-from rlhf_rm.errors import UserError, first_line
-
 log = logging.getLogger(__name__)
 WHOLE = ".whole.json"  # in a directory of a cache: the SHA-256 of each of its files
 
@@ -106,26 +104,6 @@ def cached_directory(path: Path, make: Callable[[Path], Any]) -> Path:
             files = sorted(file for file in made.rglob("*") if file.is_file())
             write_json(made / WHOLE, {str(file.relative_to(made)): sha256(file) for file in files})
     return path
-
-
-@contextmanager
-def reading(file: Path, mend: str) -> Iterator[None]:
-    """Take what fails in the block, because something is missing or of another type, for damage of this file.
-
-    Args:
-        file: that is read.
-        mend: what to do about it.
-
-    Raises:
-        UserError: something failed.
-    """
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration, EOFError) as error:
-        raise UserError(
-            f"{file} does not hold what this version reads ({type(error).__name__}: "
-            f"{first_line(error)}): {mend}."
-        ) from error
 
 
 def lies_within(directory: Path, name: str) -> bool:

@@ -5,6 +5,14 @@ import os
 # What SLURM sets, and Lightning for the ranks that it starts itself; of them the first has 0 in all.
 OTHERS = ("SLURM_PROCID", "LOCAL_RANK", "NODE_RANK")
 
+# Set for a command that is the work of one process, however many a launcher starts.
+ONE_PROCESS = "RLHF_RM_ONE_PROCESS"
+
+
+def is_superfluous() -> bool:
+    """Whether this process was started beside the one that does all the work."""
+    return ONE_PROCESS in os.environ and not is_first_rank()
+
 
 def is_first_rank() -> bool:
     """Whether this process is the one that speaks and writes for all; alone it is."""

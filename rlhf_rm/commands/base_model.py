@@ -40,6 +40,7 @@ def base_model(
     cache: Path,
     settings: BaseSettings,
     callbacks: Callable[[], list[L.Callback]],
+    make: bool = True,
 ) -> Path | None:
     """Directory of the language model that a fresh reward model starts from.
 
@@ -51,6 +52,7 @@ def base_model(
         cache: where it is kept, under a name made from everything that it depends on.
         settings: of its training.
         callbacks: makes the callbacks to train it with, a progress bar for instance.
+        make: train it if it is not there.
 
     Returns:
         The directory, or None for a source without a base model.
@@ -66,8 +68,11 @@ def base_model(
     ]
     vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
     key = fingerprint(made_of, vocabulary, tokenizer.chat_template, asdict(settings))
+    directory = cache / "base" / key
+    if not make:
+        return directory
     return made_once(
-        cache / "base" / key,
+        directory,
         lambda: _train(source, spec, tokenizer, attention, settings, callbacks()),
         tokenizer,
         f"making the base model of the {source.name} data by SFT",

@@ -58,8 +58,13 @@ class Run:
     datamodule: StepDataModule
 
 
-def build_start(cfg: DictConfig) -> Start:
-    """Source, description of the network, tokenizer and base model; what is made on the way is cached."""
+def build_start(cfg: DictConfig, *, make: bool = True) -> Start:
+    """Source, description of the network, tokenizer and base model; what is made on the way is cached.
+
+    Args:
+        cfg: of ``train``.
+        make: train the base model if it is not there; else it is only named.
+    """
     source: PreferenceSource = instantiate(cfg.data)
     spec: ModelSpec = instantiate(cfg.model)
     attention: Attention = instantiate(cfg.attention)
@@ -75,6 +80,7 @@ def build_start(cfg: DictConfig) -> Start:
             cache=cache,
             settings=instantiate(cfg.base.settings),
             callbacks=lambda: objects(cfg.base.callbacks),
+            make=make,
         )
     return Start(source, spec, tokenizer, attention, base)
 
@@ -148,8 +154,12 @@ def _make_what_is_missing(cfg: DictConfig, start: Start) -> None:
         cfg.meta.responses = cfg.method.datamodule.responses = str(responses)
 
 
-def starting_policy(cfg: DictConfig) -> Path | str:
+def starting_policy(cfg: DictConfig, *, make: bool = True) -> Path | str:
     """The language model that a training by this configuration would start from, made if the data makes one.
+
+    Args:
+        cfg: of ``train``.
+        make: else one that the data makes is named, and need not be there.
 
     Raises:
         UserError: it would start from random weights.
@@ -157,7 +167,7 @@ def starting_policy(cfg: DictConfig) -> Path | str:
     spec: ModelSpec = instantiate(cfg.model)
     if spec.path is not None:
         return find_model(spec.path)
-    start = build_start(cfg)
+    start = build_start(cfg, make=make)
     if start.base is None:
         raise UserError(
             f"a policy of random weights has nothing to say, and {start.source.name} data makes none: "

@@ -7,19 +7,28 @@ from pathlib import Path
 from hydra import compose
 from omegaconf import DictConfig
 
-from rlhf_rm.commands.plan import make_plan
+from rlhf_rm.commands.plan import from_files, make_plan
 from rlhf_rm.commands.quiet import quiet
-from rlhf_rm.commands.steps import alone, in_its_own_process, one_after_the_other, search_words, told
+from rlhf_rm.commands.steps import (
+    alone,
+    in_its_own_process,
+    one_after_the_other,
+    search_path,
+    search_words,
+    told,
+)
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import write_json
 from rlhf_rm.overrides import override_of
 from rlhf_rm.rounds.figures import rounds_figure
-from rlhf_rm.rounds.stage import Stage
+from rlhf_rm.rounds.stage import DONE, Stage
 from rlhf_rm.rounds.table import Row, describe, round_row
+
+TABLE, FIGURE = "rounds.json", "rounds.png"
 
 
 def run(cfg: DictConfig) -> list[Row] | None:
-    """Do what is not done yet, and write ``rounds.json`` and ``rounds.png``.
+    """Do what is not done yet; after each round write ``rounds.json`` and ``rounds.png``.
 
     Raises:
         UserError: settings that make no plan, another process at work here, or a step that failed.
@@ -27,11 +36,17 @@ def run(cfg: DictConfig) -> list[Row] | None:
     quiet()
     root = Path(cfg.paths.run_dir).resolve()
     plan = make_plan(cfg, root)
-    if cfg.dry_run:
-        print(told(plan.stages, root))
-        return None
     search = search_words()
+    if search:
+        plan = from_files(plan, root)
+    if cfg.dry_run:
+        print(told(plan.stages, root, search))
+        return None
+    rows: list[Row] = []
     with alone(root) as lock:
+        if any(stage.state(root) != DONE for stage in plan.stages):
+            for name in (TABLE, FIGURE):  # they are of other rounds, or of more than there are now
+                (root / name).unlink(missing_ok=True)
 
         def carry_out(stage: Stage) -> None:
             if cfg.launch is None:
@@ -39,12 +54,17 @@ def run(cfg: DictConfig) -> list[Row] | None:
             else:
                 in_its_own_process(stage, root, cfg.launch, search, lock)
 
-        one_after_the_other(plan.stages, root, carry_out)
-        rows = [round_row(number, directories) for number, directories in enumerate(plan.rounds(root), 1)]
-        write_json(root / "rounds.json", {"method": plan.method, "rounds": rows})
-        rounds_figure(rows).savefig(root / "rounds.png")
+        def add_round(stage: Stage) -> None:
+            for number, parts in enumerate(plan.parts, 1):
+                if parts["judgement"] == stage:
+                    where = {part: one.directory(root) for part, one in parts.items()}
+                    rows.append(round_row(number, where))
+                    write_json(root / TABLE, {"method": plan.method, "rounds": rows})
+                    rounds_figure(rows).savefig(root / FIGURE)
+
+        one_after_the_other(plan.stages, root, carry_out, add_round)
     print(describe(rows))
-    print(f"\nrounds  {root / 'rounds.json'}, {root / 'rounds.png'}")
+    print(f"\nrounds  {root / TABLE}, {root / FIGURE}")
     return rows
 
 
@@ -56,9 +76,10 @@ def in_this_process(stage: Stage, root: Path) -> None:
     """
     overrides = [*stage.overrides, override_of("paths.run_dir", str(stage.place(root)))]
     try:
-        config = compose(stage.command, overrides=overrides)
+        config = compose(stage.command, overrides=[*overrides, *search_path()])
         importlib.import_module(f"rlhf_rm.commands.{stage.command}").run(config)
     except UserError as error:
-        raise UserError(f"{stage.name}: {error}") from error
+        here = " (within iterate: by the same command alone)" if "resume=auto" in str(error) else ""
+        raise UserError(f"{stage.name}: {error}{here}") from error
     finally:
         gc.collect()  # before the next one loads its models

@@ -13,8 +13,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from rlhf_rm.commands.stored import read_config
-from rlhf_rm.errors import UserError
-from rlhf_rm.files import fingerprint, read_json, reading
+from rlhf_rm.errors import UserError, reading
+from rlhf_rm.files import fingerprint, read_json
 from rlhf_rm.models.hub import FILES, local_copy
 from rlhf_rm.models.load import base_of, find_model
 from rlhf_rm.models.reward import MEMBER

@@ -1,7 +1,8 @@
 """The steps of `iterate`: which command does what with what, in which order."""
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from rlhf_rm.commands.build import starting_policy
 from rlhf_rm.commands.forward import Forwarded, forwarded, named_paths
 from rlhf_rm.commands.responses import drawn
+from rlhf_rm.commands.steps import search_path
+from rlhf_rm.data.responses import MAX_RESPONSES
 from rlhf_rm.data.world.source import WorldSource
 from rlhf_rm.errors import UserError
+from rlhf_rm.files import fingerprint
+from rlhf_rm.judging.gold import GoldJudge
 from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.models.hub import local_copy
 from rlhf_rm.overrides import override_of
@@ -22,6 +27,7 @@ from rlhf_rm.rounds.stage import Stage
 
 POLICY_INIT, REWARD_INIT = ("sft", "previous"), ("base", "anew", "previous")
 TRAINED = ("export", "metrics.json")
+ELSEWHERE = ("paths", "callbacks", "logger")  # in a configuration, what no step depends on
 MODEL_OF = ("model.architecture=null", "model.vocab_size=null")  # a trained model is no fresh one
 
 
@@ -38,10 +44,6 @@ class Plan:
     stages: tuple[Stage, ...]
     parts: tuple[dict[str, Stage], ...]
     method: str
-
-    def rounds(self, root: Path) -> list[dict[str, Path]]:
-        """The directories of each round's stages."""
-        return [{part: stage.directory(root) for part, stage in parts.items()} for parts in self.parts]
 
 
 def make_plan(cfg: DictConfig, root: Path) -> Plan:
@@ -62,6 +64,41 @@ def make_plan(cfg: DictConfig, root: Path) -> Plan:
     return planner.plan(choices.method)
 
 
+def from_files(plan: Plan, root: Path) -> Plan:
+    """The same steps, each depending also on what configuration files of the user's own say.
+
+    The package's own need no look: with the version and the overrides they say all.
+
+    Args:
+        plan: its steps know their overrides alone.
+        root: where everything lies.
+    """
+
+    def known(stage: Stage) -> Stage:
+        where = [override_of("paths.run_dir", str(stage.place(root))), "paths.cache_dir=."]
+        composed = compose(stage.command, overrides=[*stage.overrides, *where, *search_path()])
+        told: Any = OmegaConf.to_container(composed, resolve=True)
+        kept = {name: value for name, value in told.items() if name not in ELSEWHERE}
+        found = [path for path in paths_in(kept) if not path.is_relative_to(root)]
+        settings = fingerprint(json.dumps(kept, sort_keys=True).replace(str(root), "."))
+        return replace(stage, settings=settings, reads=tuple(dict.fromkeys((*stage.reads, *found))))
+
+    stages = {stage: known(stage) for stage in plan.stages}
+    parts = [{name: stages[stage] for name, stage in some.items()} for some in plan.parts]
+    return Plan(tuple(stages.values()), tuple(parts), plan.method)
+
+
+def paths_in(settings: Any) -> list[Path]:
+    """The files and directories that settings name, however deep: what looks like a path, and is there."""
+    if isinstance(settings, dict):
+        return [path for value in settings.values() for path in paths_in(value)]
+    if isinstance(settings, list):
+        return [path for value in settings for path in paths_in(value)]
+    if not isinstance(settings, str) or not ("/" in settings or Path(settings).suffix):
+        return []
+    return [Path(settings)] if Path(settings).exists() else []
+
+
 def _check(cfg: DictConfig) -> None:
     if not isinstance(cfg.rounds, int) or cfg.rounds < 1:
         raise UserError(f"rounds={cfg.rounds} must be a whole number of at least 1.")
@@ -73,6 +110,22 @@ def _check(cfg: DictConfig) -> None:
             "method is how each round trains its reward model: meta, reward, denoised, contrastive or "
             "meta_contrastive; the policy learns by PPO."
         )
+    for name in ("sampled", "judged"):
+        if cfg[name].prompts is not None and cfg[name].prompts < 1:
+            raise UserError(f"{name}.prompts={cfg[name].prompts} must be at least 1, or null for all.")
+    if not isinstance(cfg.judged.k, int) or not 1 <= cfg.judged.k <= MAX_RESPONSES:
+        raise UserError(f"judged.k={cfg.judged.k} must be a whole number from 1 to {MAX_RESPONSES}.")
+    if missing := sorted(OmegaConf.missing_keys(cfg.judge)):
+        raise UserError(f"the judge needs {missing[0]}: say it now, since it judges after each round.")
+    if issubclass(get_class(cfg.judge._target_), GoldJudge) and not _is_world(cfg):
+        raise UserError(
+            "judge=gold judges by the true reward, which the synthetic world alone has: use judge=reward "
+            "judge.run=RUN, or judge=endpoint."
+        )
+
+
+def _is_world(cfg: DictConfig) -> bool:
+    return issubclass(get_class(cfg.data._target_), WorldSource)
 
 
 class Planner:
@@ -89,9 +142,9 @@ class Planner:
     def __init__(self, cfg: DictConfig, root: Path, given: Forwarded, data: str, judge: str) -> None:
         self.cfg, self.root, self.given, self.data, self.judge = cfg, root, given, data, judge
         # The policy's own overrides may name another model than the reward model's.
-        policy = compose("train", overrides=["method=ppo", *given.policy])
-        self.start = starting_policy(policy)
-        self.world = issubclass(get_class(cfg.data._target_), WorldSource)
+        policy = compose("train", overrides=["method=ppo", *given.policy, *search_path()])
+        self.start = starting_policy(policy, make=not cfg.dry_run)
+        self.world = _is_world(cfg)
         self.climbs = "ascent" in cfg.method.module
 
     def plan(self, method: str) -> Plan:
@@ -119,7 +172,7 @@ class Planner:
             stages["reward"] = self._reward(name, method, before.get("reward"), stages.get("responses"), seed)
         else:
             stages["reward"] = before["reward"]  # nothing that it depends on has changed
-        if self.world:
+        if self.world and self.cfg.judged.k > 1:  # one response is better than no other
             stages["accuracy"] = self._accuracy(name, stages["reward"], before["answers"])
         stages["policy"] = self._policy(name, stages["reward"], before.get("policy"))
         stages["answers"] = self._answers(f"{name}/answers", stages["policy"].output(self.root))

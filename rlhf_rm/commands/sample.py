@@ -38,6 +38,8 @@ def run(cfg: DictConfig) -> None:
     quiet()
     if not isinstance(cfg.k, int) or cfg.k < 1:
         raise UserError(f"k={cfg.k} is how many responses each prompt gets: a whole number of at least 1.")
+    if cfg.limit is not None and cfg.limit < 1:
+        raise UserError(f"limit={cfg.limit} is how many prompts are answered: at least 1, or null for all.")
     sampling: Sampling = instantiate(cfg.sampling)
     output = Path(cfg.output)
     if output.is_dir():

@@ -15,13 +15,20 @@ from hydra.core.hydra_config import HydraConfig
 
 from rlhf_rm.errors import UserError
 from rlhf_rm.overrides import override_of
+from rlhf_rm.ranks import ONE_PROCESS
 from rlhf_rm.rounds.stage import DONE, INTERRUPTED, Stage
 
 CarryOut = Callable[[Stage], None]
 
 
-def told(stages: Sequence[Stage], root: Path) -> str:
-    """The plan as lines: what is done, what is not, and the command of each step."""
+def told(stages: Sequence[Stage], root: Path, search: Sequence[str] = ()) -> str:
+    """The plan as lines: what is done, what is not, and the command of each step.
+
+    Args:
+        stages: in their order.
+        root: where everything lies.
+        search: see :func:`search_words`.
+    """
     lines = []
     fresh = False  # whether something before it will be done anew, so that nobody can know yet
     for number, stage in enumerate(stages, 1):
@@ -31,19 +38,28 @@ def told(stages: Sequence[Stage], root: Path) -> str:
         elif fresh:
             state = "done, unless what comes before changes"
         place = override_of("hydra.run.dir", str(stage.place(root)))
-        command = shlex.join(["rlhf-rm", stage.command, *stage.overrides, place])
+        command = shlex.join(["rlhf-rm", stage.command, *stage.overrides, place, *search])
         lines += [f"[{number}/{len(stages)}] {stage.name}: {state}", f"    {command}"]
     return "\n".join(lines)
 
 
-def one_after_the_other(stages: Sequence[Stage], root: Path, carry_out: CarryOut) -> None:
+def one_after_the_other(
+    stages: Sequence[Stage], root: Path, carry_out: CarryOut, after: CarryOut = lambda stage: None
+) -> None:
     """Do what is not done yet, in this thread.
+
+    Args:
+        stages: in their order.
+        root: where everything lies.
+        carry_out: does one.
+        after: called when one is done, also if it was before.
 
     Raises:
         UserError: a step failed.
     """
     for number, stage in enumerate(stages, 1):
         _do(stage, f"[{number}/{len(stages)}]", root, carry_out)
+        after(stage)
 
 
 def side_by_side(stages: Sequence[Stage], root: Path, carry_out: CarryOut, jobs: int) -> None:
@@ -113,7 +129,7 @@ def in_its_own_process(
         root: where everything lies.
         launch: words before its command.
         search: see :func:`search_words`.
-        lock: of the root; the child holds it too, so that after a kill of this process the next one waits.
+        lock: of the root; the child holds it too, so that after a kill of this process nobody else begins.
         log: where what it says goes; None lets it speak here.
         environment: more variables for it.
 
@@ -124,6 +140,8 @@ def in_its_own_process(
     words = [*shlex.split(launch or ""), sys.executable, "-m", "rlhf_rm.cli", stage.command, *stage.overrides]
     words += [override_of("paths.run_dir", place), override_of("hydra.run.dir", place), *search]
     variables = os.environ | dict(environment or {})
+    if stage.command != "train":
+        variables[ONE_PROCESS] = "1"
     if log is None:
         code = subprocess.run(words, check=False, pass_fds=[lock], env=variables).returncode
         said = "what it said is above"
@@ -140,11 +158,15 @@ def in_its_own_process(
         )
 
 
+def search_path() -> list[str]:
+    """The overrides that say where further configuration files lie, which composing here needs again."""
+    return [one for one in HydraConfig.get().overrides.hydra if one.startswith("hydra.searchpath=")]
+
+
 def search_words() -> tuple[str, ...]:
-    """What a command of its own needs to find the same configuration files."""
-    hydra = HydraConfig.get()
-    words = [one for one in hydra.overrides.hydra if one.startswith("hydra.searchpath=")]
-    for source in hydra.runtime.config_sources:
+    """What a command of its own needs to find the same configuration files; nothing for the package's own."""
+    words = search_path()
+    for source in HydraConfig.get().runtime.config_sources:
         words += ["--config-dir", source.path] if source.provider == "command-line" else []
     return tuple(words)
 

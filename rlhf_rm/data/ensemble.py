@@ -129,7 +129,7 @@ class EnsembleDataModule(PreferenceDataModule):
 
         Args:
             features: of the responses of packed rows, (N, D).
-            backbone: a name made from its weights.
+            backbone: a name made from its weights and its precision.
             device: of the backbone.
         """
         directory = cached_directory(

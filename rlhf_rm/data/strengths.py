@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from rlhf_rm.errors import UserError
-from rlhf_rm.files import read_json, reading, sha256, write_bytes
+from rlhf_rm.errors import UserError, reading
+from rlhf_rm.files import read_json, sha256, write_bytes
 from rlhf_rm.functional.voting import preference_strength
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rlhf_rm.files import reading
+from rlhf_rm.errors import reading
 
 FILE = "trained_on.npy"
 

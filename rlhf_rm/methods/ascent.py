@@ -45,16 +45,18 @@ class Ascent:
         Parameters without a gradient stay where they are. Call :meth:`back` before anything else changes
         them.
         """
-        self._moved = [parameter for parameter in parameters if parameter.grad is not None]
-        gradients = [parameter.grad for parameter in self._moved if parameter.grad is not None]
+        self._moved = []
+        moving = [parameter for parameter in parameters if parameter.grad is not None]
+        gradients = [parameter.grad for parameter in moving if parameter.grad is not None]
         norm = whole(torch.nn.utils.get_total_norm(gradients))
         # A gradient of 0 goes nowhere, and must not go there by way of 0/0.
         step = self.learning_rate if self.kind == "plain" else self.radius / max(float(norm), 1e-30)
-        for parameter, gradient in zip(self._moved, gradients, strict=True):
+        for parameter, gradient in zip(moving, gradients, strict=True):
             # The copy's memory is kept for the next step: to ask for it anew takes longer than to fill it.
             if parameter not in self._copies:
                 self._copies[parameter] = torch.empty_like(parameter)
             self._copies[parameter].copy_(parameter)
+            self._moved.append(parameter)  # not before its copy is made: that may fail, and then it stays
             parameter.add_(gradient, alpha=step)
         return norm
 

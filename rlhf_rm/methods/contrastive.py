@@ -151,7 +151,8 @@ class ContrastiveRewardModule(RewardModule):
         chosen: list[Tensor] = []
         rejected: list[Tensor] = []
         for pairs in served.step(range(min(limit, len(served.sizes)))):
-            state_ND = self.model.states(pairs.rows.to(self.device)).float().cpu()
+            with self.in_precision():
+                state_ND = self.model.states(pairs.rows.to(self.device)).float().cpu()
             chosen.append(state_ND[pairs.chosen_B])
             rejected.append(state_ND[pairs.rejected_B])
         self.model.train(was_training)

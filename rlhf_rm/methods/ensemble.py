@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rlhf_rm.data.batch import PairBatch, Step
+from rlhf_rm.data.batch import PairBatch, Rows, Step
 from rlhf_rm.data.ensemble import EnsembleStep
 from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.models.ensemble import Ensemble
@@ -46,7 +46,13 @@ class EnsembleRewardModule(RewardModule):
         """
         super().on_fit_start()
         if isinstance(self.model, HeadEnsemble):
-            self._datamodule.use_features(self.model.features, _name_of(self.model), self.device)
+            name = f"{_name_of(self.model)} in {self.trainer.precision}"
+            self._datamodule.use_features(self._features, name, self.device)
+
+    def _features(self, rows: Rows) -> Tensor:
+        assert isinstance(self.model, HeadEnsemble)
+        with self.in_precision():
+            return self.model.features(rows)
 
     def training_step(self, step: EnsembleStep, batch_idx: int) -> None:  # type: ignore[override]
         """One optimiser step of every member."""

@@ -18,6 +18,7 @@ from rlhf_rm.functional.meta import difference_objective
 from rlhf_rm.methods.ascent import Ascent
 from rlhf_rm.methods.contrastive import ContrastiveRewardModule
 from rlhf_rm.methods.reward import RewardModule
+from rlhf_rm.methods.step import explaining_memory
 from rlhf_rm.metrics.shifted import ShiftedRewards
 from rlhf_rm.strategies.deepspeed import DeepSpeedStrategy
 
@@ -79,7 +80,9 @@ class MetaRewardModule(RewardModule):
     def _climb(self, responses: Step[ResponseBatch]) -> Tensor:
         """Go from θ to θ′; returns J at θ."""
         objective = self.objective(responses)
-        self.log("train/ascent_norm", self.ascent.up([p for p in self.model.parameters() if p.requires_grad]))
+        with explaining_memory(None):
+            norm = self.ascent.up([p for p in self.model.parameters() if p.requires_grad])
+        self.log("train/ascent_norm", norm)
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
         return objective
@@ -147,6 +150,11 @@ class MetaRewardModule(RewardModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The reverse."""
         super().on_load_checkpoint(checkpoint)
+        if "ascent" not in checkpoint:
+            raise UserError(
+                "this checkpoint is that of another method than meta: begin anew, from its weights with "
+                "model.path=RUN if you like."
+            )
         self.last_ascent = {name: torch.tensor(value) for name, value in checkpoint["ascent"].items()}
         before = checkpoint["shifted_before"]
         self.shifted_before = ShiftedRewards(**before) if before else None
@@ -174,7 +182,8 @@ class MetaRewardModule(RewardModule):
         held_out = datamodule.shifted("validation")
         pairs = []
         for batch in held_out.step(range(min(limit, len(held_out))), datamodule.packing):
-            reward_N = self.model(batch.rows.to(self.device)).float().cpu()
+            with self.in_precision():
+                reward_N = self.model(batch.rows.to(self.device)).float().cpu()
             pairs.append(
                 ShiftedRewards(
                     reward_N[batch.first_B],

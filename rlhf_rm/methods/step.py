@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NoReturn
 
 import lightning as L
@@ -258,6 +258,10 @@ class StepModule(L.LightningModule, ABC):
             f"the {what} became {value.item()} at step {self.global_step + 1}{where}{more}: "
             f"lower optimizer.lr{look}; checkpoints stay as they are."
         )
+
+    def in_precision(self) -> AbstractContextManager[None]:
+        """The precision of the training, for passes outside of Lightning's steps, which have it anyway."""
+        return self.trainer.precision_plugin.forward_context()
 
     def sum_over_ranks(self, value: Tensor) -> Tensor:
         """Of what each rank has."""

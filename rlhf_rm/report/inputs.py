@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rlhf_rm.errors import UserError
-from rlhf_rm.files import read_json, reading
+from rlhf_rm.errors import UserError, reading
+from rlhf_rm.files import read_json
 
 RUN, VOTE, ROUNDS, EVALUATION, JUDGEMENT = "run", "vote", "rounds", "evaluation", "judgement"
 # Each kind, and the file by which it is known; the last that its command writes.

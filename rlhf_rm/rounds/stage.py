@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_rm import __version__
+from rlhf_rm.errors import UserError
 from rlhf_rm.files import fingerprint, read_json, sha256, write_json
 
 DONE, INTERRUPTED, OUTDATED, TO_DO = "done", "interrupted", "outdated", "to do"
@@ -31,6 +32,7 @@ class Stage:
         reads: files and directories that it depends on, beside its overrides.
         leaves: what it leaves in its directory for others: files and directories.
         within: the directory in its own where its command works, for one that has a ``manifest.json`` too.
+        settings: a name for what configuration files beside the overrides say; empty for the package's own.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Stage:
     reads: tuple[Path, ...]
     leaves: tuple[str, ...]
     within: str = ""
+    settings: str = ""
 
     def directory(self, root: Path) -> Path:
         """Where all of it lies."""
@@ -61,7 +64,7 @@ class Stage:
             return None
         told = [override.replace(str(root), ".") for override in self.overrides]
         reads = {str(path).replace(str(root), "."): content_hash(path) for path in self.reads}
-        key = fingerprint(__version__, self.command, told, reads)
+        key = fingerprint(__version__, self.command, told, reads, *([self.settings] if self.settings else []))
         return {
             "key": key,
             "version": __version__,
@@ -95,9 +98,16 @@ class Stage:
         return moved
 
     def finish(self, root: Path, seconds: float) -> None:
-        """Write its manifest."""
+        """Write its manifest.
+
+        Raises:
+            UserError: it has not left what others are to read.
+        """
+        left = self._left(root)
+        if missing := [name for name, content in left.items() if content is None]:
+            raise UserError(f"{self.name} has ended, and left no {missing[0]} in {self.directory(root)}.")
         inputs = read_json(self.directory(root) / INPUTS)
-        write_json(self.directory(root) / MANIFEST, inputs | {"leaves": self._left(root), "seconds": seconds})
+        write_json(self.directory(root) / MANIFEST, inputs | {"leaves": left, "seconds": seconds})
 
     def _left(self, root: Path) -> dict[str, str | None]:
         paths = {name: self.directory(root) / name for name in self.leaves}

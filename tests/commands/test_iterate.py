@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -76,6 +77,65 @@ def test_a_plain_reward_model_is_trained_once_and_steps_may_be_launched(rlhf_rm,
     assert rounds(there) == rounds(here)
 
 
+def test_a_launcher_of_several_tasks_does_each_step_once(rlhf_rm, small, tmp_path):
+    tasks = tmp_path / "tasks"
+    tasks.write_text(
+        "#!/bin/sh\nfor rank in 1 0; do SLURM_PROCID=$rank SLURM_LOCALID=$rank SLURM_NTASKS=2 "
+        '"$@" > "$0.$$.$rank" 2>&1 || exit 1; done\n'
+    )
+    tasks.chmod(0o755)
+    run = tmp_path / "run"
+    told = [*small, *FAST, "rounds=1", "method=reward", f"hydra.run.dir={run}"]
+    plan = rlhf_rm("iterate", *told, f"launch={tasks}", "dry_run=true").out
+    assert plan.count("rlhf-rm ") == 6
+    # Two tasks of a training would wait for each other, which this launcher does not let them.
+    one = 'case "$*" in *\' train \'*) exec "$@";; esac\n'
+    tasks.write_text(tasks.read_text().replace("\nfor", f"\n{one}for"))
+    ended = rlhf_rm("iterate", *told, f"launch={tasks}")
+    assert ended.code == 0, ended.err
+    said = {rank: [f.read_text() for f in tmp_path.glob(f"tasks.*.{rank}")] for rank in "01"}
+    assert len(said["0"]) == len(said["1"]) == 4
+    assert all(said["0"]) and not any(said["1"])
+
+
+def test_the_table_has_the_rounds_that_are_done(rlhf_rm, small, tmp_path):
+    told = [*small, *FAST, "rounds=2", "method=reward", "reward_init=anew", f"hydra.run.dir={tmp_path}"]
+    (tmp_path / "round_01").write_text("in the way")
+    assert rlhf_rm("iterate", *told).code != 0
+    assert [row["round"] for row in rounds(tmp_path)] == [1] and (tmp_path / "rounds.png").is_file()
+    (tmp_path / "round_01").unlink()
+    assert rlhf_rm("iterate", *told).code == 0
+    assert [row["round"] for row in rounds(tmp_path)] == [1, 2]
+    shutil.rmtree(tmp_path / "round_01")
+    (tmp_path / "round_01").write_text("in the way again")
+    assert rlhf_rm("iterate", *told).code != 0
+    assert [row["round"] for row in rounds(tmp_path)] == [1]
+
+
+def test_what_configuration_files_say_is_what_steps_depend_on(rlhf_rm, small, tmp_path):
+    (tmp_path / "confs/data").mkdir(parents=True)
+    file = tmp_path / "confs/data/mine.yaml"
+    sizes = [one.removeprefix("data.").replace("=", ": ") for one in small if one.startswith("data.")]
+    file.write_text("\n".join(["defaults: [synthetic]", *sizes]) + "\n")
+    told = [*[one for one in small if not one.startswith("data.")], *FAST, "rounds=1", "data=mine"]
+    told += ["method=reward", f"hydra.run.dir={tmp_path}/run"]
+    for search in (["--config-dir", str(file.parents[1])], [f"hydra.searchpath=[file://{file.parents[1]}]"]):
+        assert rlhf_rm("iterate", *told, *search).code == 0
+        again = rlhf_rm("iterate", *told, "dry_run=true", *search)
+        assert again.out.count(": done") == 6 and search[0] in again.out
+    file.write_text(file.read_text().replace("test_pairs: 12", "test_pairs: 13"))
+    changed = rlhf_rm("iterate", *told, "dry_run=true", *search)
+    # All but the accuracy, which is measured on what was sampled.
+    assert changed.out.count(": outdated") == 5 and "round_00/accuracy: done, unless" in changed.out
+
+
+def test_a_dry_run_makes_no_model(rlhf_rm, small, tmp_path):
+    told = [*small, *FAST, "rounds=1", f"hydra.run.dir={tmp_path}/run", f"paths.cache_dir={tmp_path}/cache"]
+    plan = rlhf_rm("iterate", *told, "dry_run=true")
+    assert plan.code == 0 and plan.out.count(": to do") == 7
+    assert not list(tmp_path.glob("cache/base/*"))
+
+
 def test_each_round_may_begin_where_the_last_ended_or_at_the_start(rlhf_rm, small, tmp_path):
     told = [*small, *FAST, "rounds=2", "reward_init=previous", "policy_init=sft", "dry_run=true"]
     plan = rlhf_rm("iterate", *told, f"hydra.run.dir={tmp_path / 'run'}").out.splitlines()
@@ -94,6 +154,8 @@ def test_a_plain_reward_model_may_be_trained_again_in_each_round_with_a_seed_of_
     trained = [line for line in plan.splitlines() if "method=reward" in line]
     assert [line.split(" seed=")[-1].split()[0] for line in trained] == ["5", "6"]
     assert not any("model.path=" in line for line in trained)
+    single = rlhf_rm("iterate", *told, "judged.k=1", f"hydra.run.dir={tmp_path / 'run'}").out
+    assert plan.count("/accuracy: ") == 2 and "/accuracy: " not in single
 
 
 def start(told, cache, log):
@@ -150,8 +212,17 @@ def test_a_step_that_fails_says_which_one_it_was(rlhf_rm, small, tmp_path):
         (["method=ppo"], "method is how each round trains its reward model"),
         (["resume=auto"], "resume=auto is nothing for iterate"),
         (["base.enabled=false"], "a policy of random weights has nothing to say"),
+        (["judged.prompts=0"], "judged.prompts=0 must be at least 1"),
+        (["judged.k=65"], "judged.k=65 must be a whole number from 1 to 64"),
+        (["judge=reward"], "the judge needs judge.run"),
     ],
 )
 def test_bad_input_ends_with_a_sentence(rlhf_rm, small, told, says):
     ended = rlhf_rm("iterate", *small, *told)
     assert ended.code == 2 and says in ended.err, ended.err
+
+
+def test_gold_judges_nothing_but_the_world(rlhf_rm, small):
+    told = [one for one in small if not one.startswith("data.")]
+    ended = rlhf_rm("iterate", *told, "data=jsonl", "data.path=x.jsonl")
+    assert ended.code == 2 and "judge=gold judges by the true reward" in ended.err

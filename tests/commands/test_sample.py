@@ -70,6 +70,7 @@ def test_the_kl_of_best_of_n():
     ("overrides", "message"),
     [
         (["run={runs}/sft", "k=0"], "k=0 is how many responses each prompt gets"),
+        (["run={runs}/sft", "limit=0"], "limit=0 is how many prompts are answered: at least 1"),
         (["run={runs}/sft", "set=nope"], "set=nope is not in synthetic data: use one of train"),
         (["run={runs}/reward"], "not a language model: train one with `rlhf-rm train method=sft`"),
         (["run={runs}/sft", "sampling.max_new_tokens=9999"], "leaves no room for a prompt"),

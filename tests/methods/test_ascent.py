@@ -60,6 +60,33 @@ def test_the_weights_come_back_bit_by_bit(dtype, kind):
     assert ascent._copies[parameters[0]] is copied  # one copy, whose memory is kept
 
 
+@pytest.mark.parametrize("fails", [0, 2])
+def test_after_a_failure_on_the_way_up_everything_is_where_it_was(monkeypatch, fails):
+    _, parameters = with_gradient()
+    ascent = Ascent("plain", 0.1, 0.7)
+    empty_like, made = torch.empty_like, []
+
+    def out_of_memory(tensor):
+        if len(made) == fails:
+            raise torch.OutOfMemoryError
+        made.append(tensor)
+        return empty_like(tensor)
+
+    monkeypatch.setattr(torch, "empty_like", out_of_memory)
+    before = [p.detach().clone() for p in parameters]
+    with pytest.raises(torch.OutOfMemoryError):
+        ascent.up(parameters)
+    ascent.back()
+    assert all(torch.equal(p, b) for p, b in zip(parameters, before, strict=True))
+    monkeypatch.undo()
+    ascent.up(parameters)
+    with torch.no_grad():
+        parameters[0].add_(1.0)
+        ascent.back()
+    later = [p.detach().clone() for p in parameters]
+    assert all(torch.equal(p, b) for p, b in zip(later, before, strict=True))
+
+
 def test_it_says_how_many_weights_moved_and_where_to():
     _, parameters = with_gradient(torch.bfloat16)
     lost = Ascent("plain", 1e-7, 1.0)

@@ -219,6 +219,24 @@ def test_the_objective_rises_and_the_weights_come_back_bit_by_bit(tiny, tmp_path
     assert all(after > before for before, after in seen[::2]), seen
 
 
+@pytest.mark.parametrize("contrastive", [None, {"kind": "simcse", "items": "pairs"}])
+def test_every_pass_of_a_run_has_its_precision(tiny, tmp_path, monkeypatch, contrastive):
+    attach, seen = SDPAAttention.attach, set()
+
+    def watched(self, network, device, dtype):
+        seen.add(dtype)
+        return attach(self, network, device, dtype)
+
+    monkeypatch.setattr(SDPAAttention, "attach", watched)
+    file = tiny.write_responses(tmp_path / "responses.jsonl")
+    meta = None if contrastive else {"data": {"responses": file}}
+    trainer, module, _ = tiny.fit(
+        tmp_path, meta=meta, contrastive=contrastive, precision="bf16-mixed", max_epochs=1
+    )
+    trainer.test(module, datamodule=trainer.datamodule, verbose=False)
+    assert seen == {torch.bfloat16}
+
+
 def test_a_loss_that_is_not_finite_leaves_the_weights_where_they_were(tiny, tmp_path):
     class Break(L.Callback):
         def on_train_batch_start(self, trainer, module, batch, batch_idx):
@@ -282,6 +300,10 @@ def test_every_prompt_comes_as_often_and_a_resumed_run_goes_on_there(tiny, tmp_p
     assert again.steps == deals.steps[8:]
     for ours, theirs in zip(part.parameters(), whole.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+    (tmp_path / "c").mkdir()
+    tiny.fit(tmp_path / "c", max_epochs=1)
+    with pytest.raises(UserError, match="that of another method than meta"):
+        tiny.fit(tmp_path / "b", meta=meta, max_epochs=3, resume=str(tmp_path / "c" / "step_00000004.ckpt"))
     other = {"data": {"responses": tiny.write_responses(tmp_path / "other.jsonl", 31), "prompts": 3}}
     with pytest.raises(UserError, match=r"made with other responses than those of .*other\.jsonl"):
         tiny.fit(tmp_path / "b", meta=other, max_epochs=3, resume=str(middle))

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from rlhf_rm.errors import UserError
 from rlhf_rm.rounds.stage import DONE, INTERRUPTED, MANIFEST, OUTDATED, TO_DO, Stage, content_hash
 
 
@@ -55,6 +56,14 @@ def test_what_it_left_must_still_be_there_as_it_was(stage, tmp_path, damage):
     assert stage.state(tmp_path) == OUTDATED
     path.unlink()
     assert stage.state(tmp_path) == OUTDATED
+
+
+def test_what_left_nothing_is_not_done(stage, tmp_path):
+    stage.begin(tmp_path)
+    (stage.directory(tmp_path) / "out").mkdir()
+    with pytest.raises(UserError, match=r"has ended, and left no table\.json in "):
+        stage.finish(tmp_path, 1.0)
+    assert stage.state(tmp_path) == INTERRUPTED
 
 
 def test_files_of_somebody_else_are_moved_away_and_not_written_over(stage, tmp_path):
