@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_rm.errors import UserError
-from rlhf_rm.ranks import is_superfluous, rank_name
+from rlhf_rm.ranks import ONE_PROCESS, is_superfluous, rank_name
 
 COMMANDS = {
     "train": "fit a method on a data set, then test and export it",
@@ -72,6 +72,7 @@ def run(command: str, argv: list[str] | None = None) -> None:
     show_traceback = "traceback=true" in [argument.lower() for argument in argv]
     if is_superfluous():
         raise SystemExit(0)
+    os.environ.pop(ONE_PROCESS, None)  # what this command starts may be for several
     try:
         if _is_started_rank():
             _run_rank(command)

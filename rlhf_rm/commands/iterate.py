@@ -59,7 +59,8 @@ def run(cfg: DictConfig) -> list[Row] | None:
                 if parts["judgement"] == stage:
                     where = {part: one.directory(root) for part, one in parts.items()}
                     rows.append(round_row(number, where))
-                    write_json(root / TABLE, {"method": plan.method, "rounds": rows})
+                    told_of = {"method": plan.method, "planned": len(plan.parts), "rounds": rows}
+                    write_json(root / TABLE, told_of)
                     rounds_figure(rows).savefig(root / FIGURE)
 
         one_after_the_other(plan.stages, root, carry_out, add_round)
@@ -79,7 +80,7 @@ def in_this_process(stage: Stage, root: Path) -> None:
         config = compose(stage.command, overrides=[*overrides, *search_path()])
         importlib.import_module(f"rlhf_rm.commands.{stage.command}").run(config)
     except UserError as error:
-        here = " (within iterate: by the same command alone)" if "resume=auto" in str(error) else ""
+        here = " `rlhf-rm iterate` itself goes on without it." if "resume=auto" in str(error) else ""
         raise UserError(f"{stage.name}: {error}{here}") from error
     finally:
         gc.collect()  # before the next one loads its models

@@ -23,7 +23,8 @@ from rlhf_rm.models.reward import MEMBER
 NOT_ITS_OWN = ("paths", "callbacks", "logger", "resume", "traceback", "optimized_metric")
 OF_THE_DATAMODULE = ("held_out_fold", "cache_dir", "workers")
 
-OTHER_FILES = tuple(pattern for pattern in FILES if pattern != "*.safetensors")
+WEIGHTS = ("*.safetensors", "*.bin")
+TOLD = tuple(pattern for pattern in FILES if pattern not in WEIGHTS)  # architecture, tokenizer, template
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ def find_members(patterns: Sequence[str], fold: int | None) -> list[list[Model]]
     Raises:
         UserError: a pattern names nothing, there are fewer than two members, or folds are missing.
     """
-    models = [_model(run) for pattern in patterns for run in _expand(pattern)]
+    bases: dict[Path, str] = {}
+    models = [_model(run, bases) for pattern in patterns for run in _expand(pattern)]
     _refuse_doubled(models)
     members = [[model] for model in models] if fold is None else _folded(models, fold)
     count = sum(models[0].size for models in members)
@@ -86,16 +88,21 @@ def _members_of(run: str) -> list[str]:
     return [str(path) for path in inside] or [run]
 
 
-def _model(run: str) -> Model:
+def _model(run: str, bases: dict[Path, str]) -> Model:
+    """One of the members; of the base models of adapters, which may be of many, the digests are kept."""
     directory = local_copy(find_model(run))
-    weights = _digest(directory, "*.safetensors", "*.bin")
+    if not any(next(directory.glob(pattern), None) for pattern in WEIGHTS):
+        raise UserError(f"{run} has no weights: there is no {' or '.join(WEIGHTS)} in {directory}.")
+    weights, rest = _digest(directory, *WEIGHTS), [_digest(directory, *TOLD)]
     base = Path(base_of(str(directory)))
-    rest = [_digest(directory, *OTHER_FILES)]
     if base != directory:
-        rest.append(_digest(base, *FILES, "*.bin"))
+        if base not in bases:
+            bases[base] = _digest(base, *WEIGHTS, *TOLD)
+        rest.append(bases[base])
     config = directory / "config.json"
-    labels = json.loads(config.read_text(encoding="utf-8")).get("id2label") if config.is_file() else None
-    names = list((labels or {}).values())
+    with reading(config, f"leave {run} out, or make it anew"):
+        labels = read_json(config).get("id2label") if config.is_file() else None
+        names = list((labels or {}).values())
     size = len(names) if names and all(str(name).startswith(MEMBER) for name in names) else 1
     content = fingerprint(weights, rest)
     return Model(run, directory, weights, content, _settings(run).get("held_out_fold"), size)
@@ -125,15 +132,6 @@ def run_of(model: Model) -> str:
     """The run that a model is of, or the model itself."""
     file = _config_of(model.run)
     return model.run if file is None else str(file.parent)
-
-
-def data_of(model: Model) -> str | None:
-    """The fingerprint of what a model's run was trained on; None for a model that is no run of ours."""
-    file = Path(run_of(model)) / "metrics.json"
-    if _config_of(model.run) is None or not file.is_file():
-        return None
-    with reading(file, f"leave {model.run} out, or train it anew"):
-        return str(read_json(file)["data"]["fingerprint"])
 
 
 def _settings(run: str) -> dict[str, Any]:

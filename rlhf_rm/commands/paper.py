@@ -36,7 +36,7 @@ def run(cfg: DictConfig) -> list[Judged] | None:
     settings: Any = OmegaConf.to_container(cfg.reproduction, resolve=True)
     stages = paper_stages(settings, root)
     if cfg.dry_run:
-        print(told(stages, root))
+        print(told(stages, root, search_words()))
         return None
     search = search_words()
     environment = {} if cfg.launch else {"OMP_NUM_THREADS": threads(cfg.jobs)}

@@ -94,9 +94,12 @@ def paths_in(settings: Any) -> list[Path]:
         return [path for value in settings.values() for path in paths_in(value)]
     if isinstance(settings, list):
         return [path for value in settings for path in paths_in(value)]
-    if not isinstance(settings, str) or not ("/" in settings or Path(settings).suffix):
+    if not isinstance(settings, str) or "\n" in settings or not ("/" in settings or Path(settings).suffix):
         return []
-    return [Path(settings)] if Path(settings).exists() else []
+    try:
+        return [Path(settings)] if Path(settings).exists() else []
+    except OSError:  # a text that is too long for a path
+        return []
 
 
 def _check(cfg: DictConfig) -> None:
@@ -111,8 +114,11 @@ def _check(cfg: DictConfig) -> None:
             "meta_contrastive; the policy learns by PPO."
         )
     for name in ("sampled", "judged"):
-        if cfg[name].prompts is not None and cfg[name].prompts < 1:
-            raise UserError(f"{name}.prompts={cfg[name].prompts} must be at least 1, or null for all.")
+        prompts = cfg[name].prompts
+        if prompts is not None and (not isinstance(prompts, int) or prompts < 1):
+            raise UserError(
+                f"{name}.prompts={prompts} must be a whole number of at least 1, or null for all."
+            )
     if not isinstance(cfg.judged.k, int) or not 1 <= cfg.judged.k <= MAX_RESPONSES:
         raise UserError(f"judged.k={cfg.judged.k} must be a whole number from 1 to {MAX_RESPONSES}.")
     if missing := sorted(OmegaConf.missing_keys(cfg.judge)):

@@ -38,7 +38,7 @@ def run(cfg: DictConfig) -> None:
     quiet()
     if not isinstance(cfg.k, int) or cfg.k < 1:
         raise UserError(f"k={cfg.k} is how many responses each prompt gets: a whole number of at least 1.")
-    if cfg.limit is not None and cfg.limit < 1:
+    if cfg.limit is not None and (not isinstance(cfg.limit, int) or cfg.limit < 1):
         raise UserError(f"limit={cfg.limit} is how many prompts are answered: at least 1, or null for all.")
     sampling: Sampling = instantiate(cfg.sampling)
     output = Path(cfg.output)

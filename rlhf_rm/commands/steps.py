@@ -141,7 +141,8 @@ def in_its_own_process(
     words += [override_of("paths.run_dir", place), override_of("hydra.run.dir", place), *search]
     variables = os.environ | dict(environment or {})
     if stage.command != "train":
-        variables[ONE_PROCESS] = "1"
+        # SLURM would otherwise, where it is set up so, end the one that works some time after the others.
+        variables |= {ONE_PROCESS: "1", "SLURM_WAIT": "0"}
     if log is None:
         code = subprocess.run(words, check=False, pass_fds=[lock], env=variables).returncode
         said = "what it said is above"

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rlhf_rm import __version__
 from rlhf_rm.commands.evaluate import data_config
-from rlhf_rm.commands.members import Model, data_of, find_members, run_of
+from rlhf_rm.commands.members import Model, find_members, run_of
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.rows import ALL
@@ -53,7 +53,7 @@ def run(cfg: DictConfig) -> Strengths:
     members = find_members(patterns, folds)
     _same_template(members, cfg.template)
     source: PreferenceSource = instantiate(data_config(cfg, run_of(members[0][0])))
-    if cfg.get("data") is None:
+    if cfg.get("data") is None and "train" in source.splits:
         _trained_on_the_same(members, source)
     sets = list(cfg.sets or [ALL if cfg.get("data") is not None and ALL in source.splits else "train"])
     unknown = [name for name in sets if name not in source.splits]
@@ -246,17 +246,14 @@ def _folds(fold: Any) -> int | None:
 
 def _trained_on_the_same(members: Sequence[Sequence[Model]], source: PreferenceSource) -> None:
     """Refuse members of other data than the first one's, which all are to score unless some is named."""
-    strange = [
-        model.run
-        for models in members
-        for model in models
-        if data_of(model) not in (None, source.fingerprint())
-    ]
+    train = [pair.pair_id for pair in source.pairs("train")]
+    known = {model.run: trained_on(model.directory, train) for models in members for model in models}
+    strange = [run for run, seen in known.items() if seen is not None and not seen.any()]
     if strange:
         raise UserError(
-            f"{len(strange)} of the members were trained on other data than {source.name} data as "
-            f"{run_of(members[0][0])} names it now, the first of them {strange[0]}: leave them out, or name "
-            "with data=… what all are to score."
+            f"{len(strange)} of the members were trained on none of the training pairs of {source.name} data "
+            f"as {run_of(members[0][0])} names it now, the first of them {strange[0]}: leave them out, or "
+            "say with data=… what all are to score."
         )
 
 

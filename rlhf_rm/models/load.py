@@ -1,6 +1,5 @@
 """Opening what was trained: a run, an export, or a model from the hub."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from transformers import (
 )
 
 from rlhf_rm.data.template import set_template
-from rlhf_rm.errors import UserError
+from rlhf_rm.errors import UserError, reading
+from rlhf_rm.files import read_json
 from rlhf_rm.models.attention.base import Attention
 from rlhf_rm.models.hub import export_of, local_copy, why_not_loaded
 from rlhf_rm.models.reward import RewardModel
@@ -197,8 +197,9 @@ def base_of(directory: str) -> str:
     file = Path(directory) / "adapter_config.json"
     if not file.is_file() or (Path(directory) / "config.json").is_file():
         return directory
-    told = json.loads(file.read_text(encoding="utf-8"))
-    name = str(told.get("base_model_name_or_path") or "")
+    with reading(file, "make the adapter anew, or leave it out"):
+        told = read_json(file)
+        name = str(told.get("base_model_name_or_path") or "")
     if told.get("task_type") != "SEQ_CLS" or not name:
         raise UserError(
             f"{directory} holds an adapter that is no reward model's: its task_type is "

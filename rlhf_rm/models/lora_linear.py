@@ -64,7 +64,7 @@ class _Linear(torch.autograd.Function):
         out_TO = F.linear(x_TI, w_OI, bias_O).addmm_(h_TR, b_OR.t(), alpha=scale)
         ctx.save_for_backward(x_TI, h_TR, w_OI, a_RI, b_OR)
         ctx.scale, ctx.shape = scale, x.shape
-        return out_TO.view(*x.shape[:-1], -1)
+        return out_TO.view(*x.shape[:-1], w_OI.shape[0])
 
     @staticmethod
     @once_differentiable

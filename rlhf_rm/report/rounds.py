@@ -28,7 +28,7 @@ def section(directory: Path, name: str) -> tuple[Section, dict[str, Any]]:
         rows: list[Row] = list(told["rounds"])
         head, *lines = cells(rows)
         plots = _plots(rows, prefix)
-        many = f"{len(rows)} round{'s' * (len(rows) > 1)}"
+        many = f"{len(rows)} of {told['planned']} rounds"
         lead = f"{directory}: {many} with method={told['method']}, each judged against the first policy."
     plots += proxy_plots(_histories(directory, rows), prefix)
     return Section(f"Rounds {name}", lead, _facts(rows), [Table(head, lines)], plots), told

@@ -184,7 +184,9 @@ def _rounds(steps: Mapping[str, Path]) -> Numbers:
     for name in ("vanilla", "meta"):
         if name in steps and (file := steps[name] / "rounds.json").is_file():
             with expecting(file):
-                found |= round_numbers(read(file)["rounds"], name)
+                told = read(file)
+                if len(told["rounds"]) == told["planned"]:
+                    found |= round_numbers(told["rounds"], name)
     for what in ("best", "test", "policy_change"):
         if {f"meta_{what}", f"vanilla_{what}"} <= set(found):
             gain = found[f"meta_{what}"] - found[f"vanilla_{what}"]

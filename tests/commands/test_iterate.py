@@ -129,6 +129,26 @@ def test_what_configuration_files_say_is_what_steps_depend_on(rlhf_rm, small, tm
     assert changed.out.count(": outdated") == 5 and "round_00/accuracy: done, unless" in changed.out
 
 
+def test_texts_of_a_configuration_are_no_paths(rlhf_rm, small, tmp_path):
+    (tmp_path / "confs").mkdir()
+    told = [*small, *FAST, "rounds=1", "dry_run=true", "judge=endpoint", "judge.model=x"]
+    told += ["judge.base_url=http://localhost:1/v1", f"hydra.run.dir={tmp_path}/run"]
+    plan = rlhf_rm("iterate", *told, "--config-dir", str(tmp_path / "confs"))
+    assert plan.code == 0 and plan.out.count(": to do") == 7, plan.err
+
+
+def test_what_one_process_starts_may_be_for_several():
+    told = [sys.executable, "-c", "import os; from rlhf_rm import cli; cli.COMMANDS['x'] = ''; "
+            "cli._command = lambda name: lambda cfg: print(os.environ.get('RLHF_RM_ONE_PROCESS'))\n"
+            "cli.run('score', ['rlhf-rm', 'run=a', 'input=b', 'output=c'])"]  # fmt: skip
+    said = {}
+    for rank in "01":
+        ranked = {"RLHF_RM_ONE_PROCESS": "1", "SLURM_PROCID": rank, "PYTHONPATH": str(ROOT)}
+        ended = subprocess.run(told, env=os.environ | ranked, capture_output=True, text=True, check=True)
+        said[rank] = ended.stdout
+    assert said == {"0": "None\n", "1": ""}
+
+
 def test_a_dry_run_makes_no_model(rlhf_rm, small, tmp_path):
     told = [*small, *FAST, "rounds=1", f"hydra.run.dir={tmp_path}/run", f"paths.cache_dir={tmp_path}/cache"]
     plan = rlhf_rm("iterate", *told, "dry_run=true")
@@ -212,7 +232,7 @@ def test_a_step_that_fails_says_which_one_it_was(rlhf_rm, small, tmp_path):
         (["method=ppo"], "method is how each round trains its reward model"),
         (["resume=auto"], "resume=auto is nothing for iterate"),
         (["base.enabled=false"], "a policy of random weights has nothing to say"),
-        (["judged.prompts=0"], "judged.prompts=0 must be at least 1"),
+        (["judged.prompts=0"], "judged.prompts=0 must be a whole number of at least 1"),
         (["judged.k=65"], "judged.k=65 must be a whole number from 1 to 64"),
         (["judge=reward"], "the judge needs judge.run"),
     ],

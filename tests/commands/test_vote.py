@@ -169,7 +169,8 @@ def test_what_is_damaged_in_a_member_is_named(rlhf_rm, members, runs, tmp_path):
             "does not hold what this version",
         ),
         "known": (lambda run: cut(run / "export/trained_on.npy"), "trained_on.npy does not hold what"),
-        "metrics": (lambda run: (run / "metrics.json").write_text("{}"), "metrics.json does not hold what"),
+        "model": (lambda run: cut(run / "export/config.json"), "config.json does not hold what"),
+        "none": (lambda run: (run / "export/model.safetensors").unlink(), "1 has no weights: there is no"),
     }
     for name, (harm, message) in harms.items():
         found = ended(name, harm)

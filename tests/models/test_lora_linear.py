@@ -26,7 +26,7 @@ def outcome(found, x, grad):
 
 
 @pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(6,), (2, 5), (2, 3, 4)])
+@pytest.mark.parametrize("shape", [(6,), (2, 5), (2, 3, 4), (0, 5)])
 def test_outputs_and_gradients_are_those_of_peft(bias, shape):
     x, grad = torch.randn(*shape, 7), torch.randn(*shape, 11)
     mine = outcome(layer(bias=bias), x, grad)

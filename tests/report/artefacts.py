@@ -141,7 +141,7 @@ def write_rounds(directory, rounds=3):
             }
         )
         write_policy(directory / f"round_{number - 1:02d}" / "policy", number)
-    write_json(directory / "rounds.json", {"method": "meta", "rounds": rows})
+    write_json(directory / "rounds.json", {"method": "meta", "planned": len(rows), "rounds": rows})
     return directory
 
 

@@ -81,7 +81,7 @@ def test_a_world_is_read_from_the_directories_of_its_steps(tmp_path):
         write(tmp_path / f"{name}_shifted" / "evaluation.json", {"sets": told})
     for name, lead in (("meta", 0.4), ("vanilla", 0.3)):
         row = {"win_minus_lose": lead, "accuracy_policy": 0.6, "accuracy_test": lead}
-        write(tmp_path / name / "rounds.json", {"rounds": [row, row]})
+        write(tmp_path / name / "rounds.json", {"planned": 2, "rounds": [row, row]})
     write(tmp_path / "simcse_difference_shifted" / "evaluation.json", "of another plan")
     assert world_numbers(tmp_path, STEPS) == pytest.approx(
         {
