@@ -140,6 +140,7 @@ def in_its_own_process(
     words = [*shlex.split(launch or ""), sys.executable, "-m", "rlhf_rm.cli", stage.command, *stage.overrides]
     words += [override_of("paths.run_dir", place), override_of("hydra.run.dir", place), *search]
     variables = os.environ | dict(environment or {})
+    variables.pop(ONE_PROCESS, None)
     if stage.command != "train":
         # SLURM would otherwise, where it is set up so, end the one that works some time after the others.
         variables |= {ONE_PROCESS: "1", "SLURM_WAIT": "0"}

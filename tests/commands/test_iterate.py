@@ -77,27 +77,6 @@ def test_a_plain_reward_model_is_trained_once_and_steps_may_be_launched(rlhf_rm,
     assert rounds(there) == rounds(here)
 
 
-def test_a_launcher_of_several_tasks_does_each_step_once(rlhf_rm, small, tmp_path):
-    tasks = tmp_path / "tasks"
-    tasks.write_text(
-        "#!/bin/sh\nfor rank in 1 0; do SLURM_PROCID=$rank SLURM_LOCALID=$rank SLURM_NTASKS=2 "
-        '"$@" > "$0.$$.$rank" 2>&1 || exit 1; done\n'
-    )
-    tasks.chmod(0o755)
-    run = tmp_path / "run"
-    told = [*small, *FAST, "rounds=1", "method=reward", f"hydra.run.dir={run}"]
-    plan = rlhf_rm("iterate", *told, f"launch={tasks}", "dry_run=true").out
-    assert plan.count("rlhf-rm ") == 6
-    # Two tasks of a training would wait for each other, which this launcher does not let them.
-    one = 'case "$*" in *\' train \'*) exec "$@";; esac\n'
-    tasks.write_text(tasks.read_text().replace("\nfor", f"\n{one}for"))
-    ended = rlhf_rm("iterate", *told, f"launch={tasks}")
-    assert ended.code == 0, ended.err
-    said = {rank: [f.read_text() for f in tmp_path.glob(f"tasks.*.{rank}")] for rank in "01"}
-    assert len(said["0"]) == len(said["1"]) == 4
-    assert all(said["0"]) and not any(said["1"])
-
-
 def test_the_table_has_the_rounds_that_are_done(rlhf_rm, small, tmp_path):
     told = [*small, *FAST, "rounds=2", "method=reward", "reward_init=anew", f"hydra.run.dir={tmp_path}"]
     (tmp_path / "round_01").write_text("in the way")

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from rlhf_rm.commands.steps import one_after_the_other, side_by_side, told
+from rlhf_rm.commands.steps import alone, in_its_own_process, one_after_the_other, side_by_side, told
 from rlhf_rm.errors import UserError
 from rlhf_rm.rounds.stage import Stage
 
@@ -98,3 +98,15 @@ def test_a_command_with_a_manifest_of_its_own_works_one_directory_further(tmp_pa
     assert (tmp_path / "vote/vote/manifest.json").read_text() == "its own"
     assert vote.state(tmp_path) == "done"
     assert f"hydra.run.dir={tmp_path}/vote/vote" in told([vote], tmp_path)
+
+
+def test_of_a_launcher_of_several_tasks_only_trainings_use_more_than_the_first(tmp_path, monkeypatch):
+    monkeypatch.setenv("RLHF_RM_ONE_PROCESS", "1")
+    said = {}
+    for command in ("train", "sample", "judge", "evaluate"):
+        stage = Stage(command, command, (), (), ())
+        file = tmp_path / command
+        with alone(tmp_path) as lock:
+            in_its_own_process(stage, tmp_path, f"sh -c 'env > {file}'", (), lock)
+        said[command] = "RLHF_RM_ONE_PROCESS=1" in file.read_text().splitlines()
+    assert said == {"train": False, "sample": True, "judge": True, "evaluate": True}
