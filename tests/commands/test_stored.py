@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from safetensors.torch import load_file, save_file
 
 from rlhf_rm.commands.stored import own_targets, storable, stored_config
 from rlhf_rm.errors import UserError
@@ -75,6 +76,8 @@ def test_commands_call_nothing_strange_of_a_run(rlhf_rm, small, tmp_path):
     }
     (run / "config.yaml").write_text(OmegaConf.to_yaml(config))
     shutil.copytree(run, tmp_path / "copy")
+    weights = tmp_path / "copy/export/model.safetensors"  # of another model, since each has one vote
+    save_file({name: value + 1 for name, value in load_file(weights).items()}, weights, {"format": "pt"})
     for command, *told in (
         ("export", f"run={run}", f"output={tmp_path}/out"),
         ("evaluate", f"run={run}"),
