@@ -88,7 +88,8 @@ def test_the_plan_has_every_step_of_every_world_and_says_what_is_done(rlhf_rm, t
     assert states(rlhf_rm("paper", *asked).out)["world_21/members"] == "interrupted"
     (run / "world_21/members/export").mkdir()
     (run / "world_21/members/export/weights").write_text("1")
-    (run / "world_21/members/metrics.json").write_text("{}")
+    for name in ("metrics.json", "metrics.csv"):
+        (run / "world_21/members" / name).write_text("{}")
     members.finish(run, 1.0)
     vote.begin(run)
     found = states(rlhf_rm("paper", *asked).out)
