@@ -1,5 +1,6 @@
 """Which overrides of `iterate` go to which of its steps."""
 
+import errno
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -96,4 +97,14 @@ def named_paths(overrides: Iterable[str]) -> list[Path]:
     dotted = [one for one in parsed if "." in one.key_or_group and first_key(one.key_or_group) not in PLACES]
     values = [one.value() for one in dotted if not one.is_delete()]
     flat = [text for value in values for text in (value if isinstance(value, list) else [value])]
-    return [Path(str(text)) for text in flat if isinstance(text, str) and text and Path(str(text)).exists()]
+    return [Path(text) for text in flat if isinstance(text, str) and text and is_there(text)]
+
+
+def is_there(text: str) -> bool:
+    """Whether a text is the name of a file or directory."""
+    try:
+        return Path(text).exists()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:  # a question to a judge, for instance
+            return False
+        raise

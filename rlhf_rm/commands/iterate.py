@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra import compose
 from omegaconf import DictConfig
 
-from rlhf_rm.commands.plan import from_files, make_plan
+from rlhf_rm.commands.plan import Plan, from_files, make_plan
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.commands.steps import (
     alone,
@@ -44,7 +44,8 @@ def run(cfg: DictConfig) -> list[Row] | None:
         return None
     rows: list[Row] = []
     with alone(root) as lock:
-        if any(stage.state(root) != DONE for stage in plan.stages):
+        whole = all(stage.state(root) == DONE for stage in plan.stages)
+        if not whole:
             for name in (TABLE, FIGURE):  # they are of other rounds, or of more than there are now
                 (root / name).unlink(missing_ok=True)
 
@@ -55,18 +56,23 @@ def run(cfg: DictConfig) -> list[Row] | None:
                 in_its_own_process(stage, root, cfg.launch, search, lock)
 
         def add_round(stage: Stage) -> None:
-            for number, parts in enumerate(plan.parts, 1):
-                if parts["judgement"] == stage:
-                    where = {part: one.directory(root) for part, one in parts.items()}
-                    rows.append(round_row(number, where))
-                    told_of = {"method": plan.method, "planned": len(plan.parts), "rounds": rows}
-                    write_json(root / TABLE, told_of)
-                    rounds_figure(rows).savefig(root / FIGURE)
+            parts = plan.parts[len(rows)] if len(rows) < len(plan.parts) else {}
+            if stage == parts.get("judgement"):
+                where = {part: one.directory(root) for part, one in parts.items()}
+                rows.append(round_row(len(rows) + 1, where))
+                if not whole or len(rows) == len(plan.parts):
+                    write_table(root, plan, rows)
 
         one_after_the_other(plan.stages, root, carry_out, add_round)
     print(describe(rows))
     print(f"\nrounds  {root / TABLE}, {root / FIGURE}")
     return rows
+
+
+def write_table(root: Path, plan: Plan, rows: list[Row]) -> None:
+    """What the rounds that are done came to, as ``rounds.json`` and ``rounds.png``."""
+    write_json(root / TABLE, {"method": plan.method, "planned": len(plan.parts), "rounds": rows})
+    rounds_figure(rows).savefig(root / FIGURE)
 
 
 def in_this_process(stage: Stage, root: Path) -> None:

@@ -186,8 +186,8 @@ def _identity(run: str) -> str:
     assert file is not None
     config: Any = OmegaConf.to_container(read_config(file))
     for name in OF_THE_DATAMODULE:
-        config["method"]["datamodule"].pop(name)
-    config["loader"].pop("workers")
+        config["method"]["datamodule"].pop(name, None)
+    config["loader"].pop("workers", None)
     kept = {name: value for name, value in config.items() if name not in NOT_ITS_OWN}
     name = Path(run).name if Path(run).name.startswith(MEMBER) else ""
     return fingerprint(name, json.dumps(kept, sort_keys=True).replace(config["paths"]["run_dir"], ""))

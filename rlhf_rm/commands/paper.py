@@ -35,10 +35,10 @@ def run(cfg: DictConfig) -> list[Judged] | None:
     root = Path(cfg.paths.run_dir).resolve()
     settings: Any = OmegaConf.to_container(cfg.reproduction, resolve=True)
     stages = paper_stages(settings, root)
-    if cfg.dry_run:
-        print(told(stages, root, search_words()))
-        return None
     search = search_words()
+    if cfg.dry_run:
+        print(told(stages, root, search))
+        return None
     environment = {} if cfg.launch else {"OMP_NUM_THREADS": threads(cfg.jobs)}
     with alone(root) as lock:
 

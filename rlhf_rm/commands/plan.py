@@ -12,7 +12,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm.commands.build import starting_policy
-from rlhf_rm.commands.forward import Forwarded, forwarded, named_paths
+from rlhf_rm.commands.forward import Forwarded, forwarded, is_there, named_paths
 from rlhf_rm.commands.responses import drawn
 from rlhf_rm.commands.steps import search_path
 from rlhf_rm.data.responses import MAX_RESPONSES
@@ -94,12 +94,8 @@ def paths_in(settings: Any) -> list[Path]:
         return [path for value in settings.values() for path in paths_in(value)]
     if isinstance(settings, list):
         return [path for value in settings for path in paths_in(value)]
-    if not isinstance(settings, str) or "\n" in settings or not ("/" in settings or Path(settings).suffix):
-        return []
-    try:
-        return [Path(settings)] if Path(settings).exists() else []
-    except OSError:  # a text that is too long for a path
-        return []
+    looks_like_one = isinstance(settings, str) and ("/" in settings or Path(settings).suffix)
+    return [Path(settings)] if looks_like_one and is_there(settings) else []
 
 
 def _check(cfg: DictConfig) -> None:

@@ -18,7 +18,7 @@ from rlhf_rm.functional.meta import difference_objective
 from rlhf_rm.methods.ascent import Ascent
 from rlhf_rm.methods.contrastive import ContrastiveRewardModule
 from rlhf_rm.methods.reward import RewardModule
-from rlhf_rm.methods.step import explaining_memory
+from rlhf_rm.methods.step import is_out_of_memory
 from rlhf_rm.metrics.shifted import ShiftedRewards
 from rlhf_rm.strategies.deepspeed import DeepSpeedStrategy
 
@@ -80,8 +80,15 @@ class MetaRewardModule(RewardModule):
     def _climb(self, responses: Step[ResponseBatch]) -> Tensor:
         """Go from θ to θ′; returns J at θ."""
         objective = self.objective(responses)
-        with explaining_memory(None):
+        try:
             norm = self.ascent.up([p for p in self.model.parameters() if p.requires_grad])
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UserError(
+                "out of memory for the copy of the trained weights that the ascent comes back to: use "
+                "adapter=lora, or strategy=fsdp on more devices; go on with resume=auto."
+            ) from error
         self.log("train/ascent_norm", norm)
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()

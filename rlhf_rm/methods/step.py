@@ -286,7 +286,7 @@ def explaining_memory(batch: Any) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate" not in str(error):
+        if not is_out_of_memory(error):
             raise
         ids = getattr(getattr(batch, "rows", None), "input_ids_RT", None)
         size = "" if ids is None else f" over {ids.shape[0]} rows of {ids.shape[1]:,} tokens"
@@ -294,6 +294,11 @@ def explaining_memory(batch: Any) -> Iterator[None]:
             f"out of memory in a pass{size}: lower loader.micro_tokens, for long dialogues model.max_length, "
             "or set model.gradient_checkpointing=true or adapter=lora; go on with resume=auto."
         ) from error
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether memory was what failed; PyTorch says so of a CPU's in words alone."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate" in str(error)
 
 
 def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:

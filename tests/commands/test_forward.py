@@ -32,6 +32,7 @@ def test_files_that_overrides_name_are_found_and_places_are_not(tmp_path):
     given = [f"data.path={tmp_path}/pairs.jsonl", override_of("denoise.strengths", f"{tmp_path}/a b")]
     given += [f"paths.cache_dir={tmp_path}", "model.path=org/name", "data=jsonl", "data.limit=3", "~denoise"]
     assert named_paths(given) == [tmp_path / "pairs.jsonl", tmp_path / "a b"]
+    assert named_paths([override_of("judge.question", "why? " * 2000)]) == []
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,31 @@ def test_the_weights_come_back_bit_by_bit(dtype, kind):
     assert ascent._copies[parameters[0]] is copied  # one copy, whose memory is kept
 
 
+def test_after_a_failure_in_a_later_step_what_had_not_moved_stays(monkeypatch):
+    _, parameters = with_gradient()
+    ascent = Ascent("plain", 0.1, 0.7)
+    ascent.up(parameters)
+    ascent.back()
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.add_(1.0)  # a step of the optimiser
+    before = [p.detach().clone() for p in parameters]
+    copy, copied = torch.Tensor.copy_, []
+
+    def interrupted(self, *args, **kwargs):
+        if len(copied) == 2:
+            raise KeyboardInterrupt
+        copied.append(self)
+        return copy(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "copy_", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ascent.up(parameters)
+    monkeypatch.undo()
+    ascent.back()
+    assert all(torch.equal(p, b) for p, b in zip(parameters, before, strict=True))
+
+
 @pytest.mark.parametrize("fails", [0, 2])
 def test_after_a_failure_on_the_way_up_everything_is_where_it_was(monkeypatch, fails):
     _, parameters = with_gradient()

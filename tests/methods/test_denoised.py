@@ -2,6 +2,7 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from rlhf_rm.denoise.base import Recipe
 from rlhf_rm.denoise.drop import Drop
 from rlhf_rm.denoise.flip import Flip
 from rlhf_rm.denoise.select import Select
+from rlhf_rm.methods.denoised import DenoisedRewardModule, ranked_right
 
 
 @pytest.fixture
@@ -98,10 +100,21 @@ def test_two_ranks_equal_one_process_with_twice_the_batch(strategy, tiny, streng
 
 
 def test_a_tie_is_wrong_on_either_side():
-    from rlhf_rm.methods.denoised import ranked_right
-
     difference, swap = torch.tensor([1.0, 0.0, -1.0] * 2), torch.tensor([False] * 3 + [True] * 3)
     assert ranked_right(difference, swap).tolist() == [True, False, False, False, False, True]
+
+
+def test_counts_of_all_ranks_are_taken_back_by_the_first(tiny):
+    plain = tiny.make_module(tiny.make_model(tiny.make_tokenizer()))
+    for rank, expected in ((0, [[1.0] * 10, [2.0] * 10]), (1, [[0.0] * 10, [0.0] * 10])):
+        module = DenoisedRewardModule(
+            plain.model, plain.loss, plain.optimizer_factory, plain.scheduler_factory, 1.0, 0.0
+        )
+        module._trainer = SimpleNamespace(global_rank=rank, strategy=SimpleNamespace(reduce=lambda x, **_: x))
+        module.on_load_checkpoint({"by_strength": torch.tensor([[1.0] * 10, [2.0] * 10])})
+        kept = {"state_dict": {}}
+        module.on_save_checkpoint(kept)
+        assert kept["by_strength"].tolist() == expected
 
 
 @pytest.fixture
@@ -132,8 +145,6 @@ def test_a_run_logs_by_strength_and_says_what_the_recipe_did(rlhf_rm, small, tmp
 
 def test_flipping_every_pair_unlearns_what_the_labels_say(tiny, datamodule):
     import lightning as L
-
-    from rlhf_rm.methods.denoised import DenoisedRewardModule
 
     def accuracies(*steps):
         data = datamodule(*steps)

@@ -23,11 +23,11 @@ from rlhf_rm.models.lora_ensemble import LoRAEnsemble
 SIZE = 3
 
 
-def fit(tiny, module, datamodule, steps=5):
+def fit(tiny, module, datamodule, steps=5, **more):
     trainer = L.Trainer(
         max_epochs=9, max_steps=steps, accelerator="cpu", logger=False, enable_checkpointing=False,
         limit_val_batches=0, enable_progress_bar=False, enable_model_summary=False,
-        use_distributed_sampler=False,
+        use_distributed_sampler=False, **more,
     )  # fmt: skip
     trainer.fit(module, datamodule=datamodule)
     return module
@@ -157,6 +157,23 @@ def test_heads_are_trained_on_features_as_on_tokens(tiny, heads, tmp_path):
         schedule.step()
     assert torch.allclose(model.network.score.weight, alone.network.score.weight, atol=1e-5)
     assert len(list((tmp_path / "encoded").glob("features_*/features.npy"))) == 1
+
+
+def test_features_have_the_precision_of_the_training(tiny, heads, tmp_path, monkeypatch):
+    attach, seen = SDPAAttention.attach, []
+
+    def watched(self, network, device, dtype):
+        seen.append(dtype)
+        return attach(self, network, device, dtype)
+
+    monkeypatch.setattr(SDPAAttention, "attach", watched)
+    tokenizer = tiny.make_tokenizer()
+    for precision, dtype in (("32-true", torch.float32), ("bf16-mixed", torch.bfloat16)):
+        seen.clear()
+        loading = tiny.LOADING | {"cache_dir": tmp_path}
+        data = EnsembleDataModule(tiny.Source(), tokenizer, size=SIZE, **loading)
+        fit(tiny, module_of(tiny, heads(tokenizer)), data, steps=1, precision=precision)
+        assert seen and set(seen) == {dtype}  # the second does not take the features of the first
 
 
 def test_features_are_computed_once(tiny, heads, tmp_path, monkeypatch):

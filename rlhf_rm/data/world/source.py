@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from rlhf_rm.data.responses import MAX_RESPONSES
 from rlhf_rm.data.types import Message, PreferencePair
 from rlhf_rm.data.world import gold as gold_reward
 from rlhf_rm.data.world.policy import DEMONSTRATED, Policy, best, draw_outcome, respond
@@ -33,7 +34,6 @@ from rlhf_rm.data.world.tasks import (
 )
 from rlhf_rm.errors import UserError
 
-MAX_RESPONSES = 64
 # Draws after which a share is taken to hold no prompt of the kind wanted.
 TRIES = 400
 # This share of the pairs is a right and a wrong answer in the same words and manners, as of one author.
