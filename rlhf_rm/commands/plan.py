@@ -60,8 +60,7 @@ def make_plan(cfg: DictConfig, root: Path) -> Plan:
     }
     given = forwarded(hydra.overrides.task, **further)
     choices: Any = hydra.runtime.choices
-    planner = Planner(cfg, root, given, f"data={choices.data}", choices.judge)
-    return planner.plan(choices.method)
+    return Planner(cfg, root, given, f"data={choices.data}", choices.judge, choices.method).plan()
 
 
 def from_files(plan: Plan, root: Path) -> Plan:
@@ -139,44 +138,50 @@ class Planner:
         given: overrides for each kind of step.
         data: the override that chooses the data.
         judge: which judge was chosen.
+        method: of the reward model.
     """
 
-    def __init__(self, cfg: DictConfig, root: Path, given: Forwarded, data: str, judge: str) -> None:
+    def __init__(
+        self, cfg: DictConfig, root: Path, given: Forwarded, data: str, judge: str, method: str
+    ) -> None:
         self.cfg, self.root, self.given, self.data, self.judge = cfg, root, given, data, judge
-        # The policy's own overrides may name another model than the reward model's.
+        self.method = method
+        # The policy's own overrides may name another model than the reward model's, and each another seed.
         policy = compose("train", overrides=["method=ppo", *given.policy, *search_path()])
+        reward = compose("train", overrides=[f"method={method}", *given.reward, *search_path()])
+        self.seeds = {"policy": policy.seed, "reward": reward.seed}
         self.start = starting_policy(policy, make=not cfg.dry_run)
         self.world = _is_world(cfg)
         self.climbs = "ascent" in cfg.method.module
 
-    def plan(self, method: str) -> Plan:
+    def plan(self) -> Plan:
         """All rounds."""
         begin = self._answers("start/answers", self.start)
         stages, parts = [begin], []
         before: dict[str, Stage] = {"answers": begin}
         for number in range(self.cfg.rounds):
-            found = self._round(number, method, before, begin)
+            found = self._round(number, before, begin)
             stages += [stage for stage in found.values() if stage not in stages]
             parts.append(found)
             before = found
-        return Plan(tuple(stages), tuple(parts), method)
+        return Plan(tuple(stages), tuple(parts), self.method)
 
-    def _round(self, number: int, method: str, before: dict[str, Stage], begin: Stage) -> dict[str, Stage]:
+    def _round(self, number: int, before: dict[str, Stage], begin: Stage) -> dict[str, Stage]:
         """The stages of one round by their part, in the order in which they are done."""
-        name, seed = f"round_{number:02d}", self.cfg.seed + number
+        name = round_name(number)
         policy = before["policy"].output(self.root) if "policy" in before else self.start
         stages: dict[str, Stage] = {}
         if self.climbs:
             stages["responses"] = self._sample(
-                f"{name}/responses", policy, self.cfg.sampled, drawn(self.cfg.meta), seed
+                f"{name}/responses", policy, self.cfg.sampled, drawn(self.cfg.meta), self.cfg.seed + number
             )
         if self.climbs or self.cfg.reward_init != "base" or "reward" not in before:
-            stages["reward"] = self._reward(name, method, before.get("reward"), stages.get("responses"), seed)
+            stages["reward"] = self._reward(number, before.get("reward"), stages.get("responses"))
         else:
             stages["reward"] = before["reward"]  # nothing that it depends on has changed
         if self.world and self.cfg.judged.k > 1:  # one response is better than no other
             stages["accuracy"] = self._accuracy(name, stages["reward"], before["answers"])
-        stages["policy"] = self._policy(name, stages["reward"], before.get("policy"))
+        stages["policy"] = self._policy(number, stages["reward"], before.get("policy"))
         stages["answers"] = self._answers(f"{name}/answers", stages["policy"].output(self.root))
         stages["judgement"] = self._judgement(name, stages["answers"], begin)
         return stages
@@ -199,33 +204,32 @@ class Planner:
         """What a policy says to the prompts that are judged; the seed is the same in all rounds."""
         return self._sample(name, policy, self.cfg.judged, self.cfg.judged.k, self.cfg.seed)
 
-    def _reward(
-        self, name: str, method: str, before: Stage | None, responses: Stage | None, seed: int
-    ) -> Stage:
-        overrides = [*self._data_and(self.given.reward), f"method={method}", "resume=auto"]
+    def _reward(self, number: int, before: Stage | None, responses: Stage | None) -> Stage:
+        overrides = [*self._data_and(self.given.reward), f"method={self.method}", "resume=auto"]
         reads = named_paths(self.given.reward)
         if responses is not None:
             file = responses.output(self.root)
             overrides.append(override_of("meta.responses", str(file)))
             reads.append(file)
         if self.cfg.reward_init == "anew":
-            overrides.append(f"seed={seed}")
+            overrides.append(f"seed={self.seeds['reward'] + number}")
         if before is not None and self.cfg.reward_init == "previous":
             overrides += self._from(before)
             reads.append(before.output(self.root))
-        return Stage(f"{name}/reward", "train", tuple(overrides), tuple(reads), TRAINED)
+        return Stage(f"{round_name(number)}/reward", "train", tuple(overrides), tuple(reads), TRAINED)
 
-    def _policy(self, name: str, reward: Stage, before: Stage | None) -> Stage:
+    def _policy(self, number: int, reward: Stage, before: Stage | None) -> Stage:
+        """With another seed in each round, so that a short one does not see the prompts of the last again."""
         judge = reward.output(self.root)
         overrides = [*self._data_and(self.given.policy), "method=ppo", "resume=auto"]
-        overrides.append(override_of("ppo.reward", str(judge)))
+        overrides += [f"seed={self.seeds['policy'] + number}", override_of("ppo.reward", str(judge))]
         reads = [judge, *named_paths(self.given.policy)]
         if before is not None and self.cfg.policy_init == "previous":
             overrides += self._from(before)
             reads.append(before.output(self.root))
         else:
             reads += _read(self.start)
-        return Stage(f"{name}/policy", "train", tuple(overrides), tuple(reads), TRAINED)
+        return Stage(f"{round_name(number)}/policy", "train", tuple(overrides), tuple(reads), TRAINED)
 
     def _accuracy(self, name: str, reward: Stage, answers: Stage) -> Stage:
         """Of the reward model, by gold, on what the policy said to other prompts before this round."""
@@ -256,6 +260,11 @@ class Planner:
 
     def _from(self, stage: Stage) -> list[str]:
         return [override_of("model.path", str(stage.output(self.root))), *MODEL_OF]
+
+
+def round_name(number: int) -> str:
+    """The directory of a round, by its number from 0."""
+    return f"round_{number:02d}"
 
 
 def _read(model: Path | str) -> tuple[Path, ...]:

@@ -133,13 +133,16 @@ def test_a_dry_run_makes_no_model(rlhf_rm, small, tmp_path):
 
 
 def test_each_round_may_begin_where_the_last_ended_or_at_the_start(rlhf_rm, small, tmp_path):
-    told = [*small, *FAST, "rounds=2", "reward_init=previous", "policy_init=sft", "dry_run=true"]
+    told = [*small, *FAST, "rounds=2", "reward_init=previous", "policy_init=sft", "seed=7", "dry_run=true"]
     plan = rlhf_rm("iterate", *told, f"hydra.run.dir={tmp_path / 'run'}").out.splitlines()
     command = {
         line.split("]")[1].split(":")[0].strip(): plan[i + 1] for i, line in enumerate(plan) if line[0] == "["
     }
     assert "round_00/reward/export" in command["round_01/reward"].split("model.path=")[1]
     assert "model.path=" not in command["round_01/policy"] and "model.path=" not in command["round_00/reward"]
+    # A round of few steps would else see the prompts of the one before again, and no others.
+    seeds = [command[f"round_0{number}/policy"].split(" seed=")[-1].split()[0] for number in (0, 1)]
+    assert seeds == ["7", "8"]
 
 
 def test_a_plain_reward_model_may_be_trained_again_in_each_round_with_a_seed_of_its_own(
@@ -152,6 +155,10 @@ def test_a_plain_reward_model_may_be_trained_again_in_each_round_with_a_seed_of_
     assert not any("model.path=" in line for line in trained)
     single = rlhf_rm("iterate", *told, "judged.k=1", f"hydra.run.dir={tmp_path / 'run'}").out
     assert plan.count("/accuracy: ") == 2 and "/accuracy: " not in single
+    told = [*[one for one in told if "policy=" not in one], "reward={seed: 20}", "policy={seed: 30}"]
+    own = rlhf_rm("iterate", *told, f"hydra.run.dir={tmp_path / 'run'}").out.splitlines()
+    seeds = [line.split(" seed=")[-1].split()[0] for line in own if "rlhf-rm train" in line]
+    assert seeds == ["20", "30", "21", "31"]
 
 
 def start(told, cache, log):
