@@ -23,7 +23,7 @@ from rlhf_rm.judging.gold import GoldJudge
 from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.models.hub import local_copy
 from rlhf_rm.overrides import override_of
-from rlhf_rm.rounds.stage import Stage
+from rlhf_rm.rounds.stage import Stage, round_name
 
 POLICY_INIT, REWARD_INIT = ("sft", "previous"), ("base", "anew", "previous")
 TRAINED = ("export", "metrics.json")
@@ -168,7 +168,7 @@ class Planner:
 
     def _round(self, number: int, before: dict[str, Stage], begin: Stage) -> dict[str, Stage]:
         """The stages of one round by their part, in the order in which they are done."""
-        name = round_name(number)
+        name = round_name(number + 1)
         policy = before["policy"].output(self.root) if "policy" in before else self.start
         stages: dict[str, Stage] = {}
         if self.climbs:
@@ -216,7 +216,7 @@ class Planner:
         if before is not None and self.cfg.reward_init == "previous":
             overrides += self._from(before)
             reads.append(before.output(self.root))
-        return Stage(f"{round_name(number)}/reward", "train", tuple(overrides), tuple(reads), TRAINED)
+        return Stage(f"{round_name(number + 1)}/reward", "train", tuple(overrides), tuple(reads), TRAINED)
 
     def _policy(self, number: int, reward: Stage, before: Stage | None) -> Stage:
         """With another seed in each round, so that a short one does not see the prompts of the last again."""
@@ -229,7 +229,7 @@ class Planner:
             reads.append(before.output(self.root))
         else:
             reads += _read(self.start)
-        return Stage(f"{round_name(number)}/policy", "train", tuple(overrides), tuple(reads), TRAINED)
+        return Stage(f"{round_name(number + 1)}/policy", "train", tuple(overrides), tuple(reads), TRAINED)
 
     def _accuracy(self, name: str, reward: Stage, answers: Stage) -> Stage:
         """Of the reward model, by gold, on what the policy said to other prompts before this round."""
@@ -260,11 +260,6 @@ class Planner:
 
     def _from(self, stage: Stage) -> list[str]:
         return [override_of("model.path", str(stage.output(self.root))), *MODEL_OF]
-
-
-def round_name(number: int) -> str:
-    """The directory of a round, by its number from 0."""
-    return f"round_{number:02d}"
 
 
 def _read(model: Path | str) -> tuple[Path, ...]:

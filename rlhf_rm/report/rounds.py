@@ -9,6 +9,7 @@ from rlhf_rm.report.look_for import LOOK_FOR
 from rlhf_rm.report.policies import proxy_plots
 from rlhf_rm.report.section import Fact, Plot, Section, Table, on_axes
 from rlhf_rm.rounds.figures import accuracies, outcomes, scores, spreads
+from rlhf_rm.rounds.stage import round_name
 from rlhf_rm.rounds.table import Row, cells
 
 
@@ -71,7 +72,7 @@ def _histories(directory: Path, rows: Sequence[Row]) -> dict[str, Sequence[Mappi
     """The iterations of each round's PPO."""
     found = {}
     for row in rows:
-        file = directory / f"round_{row['round'] - 1:02d}" / "policy" / "metrics.json"
+        file = directory / round_name(row["round"]) / "policy" / "metrics.json"
         if file.is_file():
             with expecting(file):
                 found[f"round {row['round']}"] = read(file)["history"]

@@ -175,7 +175,7 @@ ROUNDS = (
         "The best round of MetaRM beats the best plain one.",
         "4",
         "54 % won, 15 % lost (harmless, against each other, by GPT-4)",
-        (Part("meta_best_gain", "wins less losses against SFT, best rounds, less plain", above=0.0),),
+        (Part("meta_against_vanilla", "wins less losses against each other, best rounds", above=0.0),),
     ),
 )
 

@@ -5,6 +5,7 @@ The steps are directories: ``vote/vote``, ``slice_01`` and ``slice_01_flipped`` 
 ``over_optimised``, ``vanilla`` and ``meta``. Of one that is not there no number is given.
 """
 
+import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
@@ -16,10 +17,12 @@ import numpy as np
 import torch
 
 from rlhf_rm.data.strengths import read_strengths
+from rlhf_rm.judging.base import LOSE, WIN, by_score
 from rlhf_rm.metrics.correlation import spearman
 from rlhf_rm.report.inputs import expecting, read
 from rlhf_rm.report.runs import read_run
 from rlhf_rm.report.table import metric_of
+from rlhf_rm.rounds.stage import round_name
 
 Numbers = dict[str, float]
 CLEAN = "val/accuracy_gold"
@@ -106,14 +109,35 @@ def late_numbers(history: Sequence[Mapping[str, float]]) -> Numbers:
 
 
 def round_numbers(rows: Sequence[Mapping[str, float]], of: str) -> Numbers:
-    """Of rounds: the lead over SFT, on average and in the best one; the reward model's accuracies."""
-    leads = [row["win_minus_lose"] for row in rows]
+    """Of rounds: the mean of their leads over SFT, and the reward model's accuracies."""
     on_policy = [row["accuracy_policy"] for row in rows]
-    found = {f"{of}_lead": fmean(leads), f"{of}_best": max(leads)}
+    found = {f"{of}_lead": fmean(row["win_minus_lose"] for row in rows)}
     found[f"{of}_test"] = fmean(row["accuracy_test"] for row in rows)
     if len(rows) > 1:
         found[f"{of}_policy_change"] = on_policy[-1] - on_policy[0]
     return found
+
+
+def head_to_head(ours: Path, theirs: Path) -> float:
+    """Wins less losses by gold, as a share: the responses of one file against another's to the same prompts.
+
+    Args:
+        ours, theirs: JSON lines of ``prompt`` and ``scores``, as `sample` writes them with ``gold=true``.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    gold = []
+    for file in (ours, theirs):
+        with expecting(file):
+            rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+            gold.append({json.dumps(row["prompt"]): row["scores"] for row in rows})
+    with expecting(theirs):
+        differences = [
+            a - b for prompt, some in gold[0].items() for a, b in zip(some, gold[1][prompt], strict=True)
+        ]
+    verdicts = by_score(torch.tensor(differences, dtype=torch.float64), tie=0.0)
+    return (verdicts.count(WIN) - verdicts.count(LOSE)) / len(verdicts)
 
 
 def _vote(steps: Mapping[str, Path]) -> Numbers:
@@ -181,13 +205,18 @@ def _over_optimised(steps: Mapping[str, Path]) -> Numbers:
 
 def _rounds(steps: Mapping[str, Path]) -> Numbers:
     found: Numbers = {}
+    best: dict[str, Path] = {}
     for name in ("vanilla", "meta"):
         if name in steps and (file := steps[name] / "rounds.json").is_file():
             with expecting(file):
                 told = read(file)
                 if len(told["rounds"]) == told["planned"]:
                     found |= round_numbers(told["rounds"], name)
-    for what in ("best", "test", "policy_change"):
+                    ahead = max(told["rounds"], key=lambda row: row["win_minus_lose"])
+                    best[name] = steps[name] / round_name(ahead["round"]) / "answers" / "responses.jsonl"
+    if len(best) == 2:
+        found["meta_against_vanilla"] = head_to_head(best["meta"], best["vanilla"])
+    for what in ("test", "policy_change"):
         if {f"meta_{what}", f"vanilla_{what}"} <= set(found):
             gain = found[f"meta_{what}"] - found[f"vanilla_{what}"]
             found[f"meta_{what}_gain"] = gain

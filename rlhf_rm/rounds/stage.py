@@ -21,6 +21,11 @@ INPUTS, MANIFEST = "inputs.json", "manifest.json"
 NOT_CONTENT = ("README.md",)
 
 
+def round_name(number: int) -> str:
+    """The directory of a round, by its number from 1."""
+    return f"round_{number - 1:02d}"
+
+
 @dataclass(frozen=True)
 class Stage:
     """One step.

@@ -55,7 +55,7 @@ def test_rounds_are_told_by_their_leads_and_by_what_the_reward_model_forgets():
     }
     rows = [{name: values[i] for name, values in columns.items()} for i in range(3)]
     meta, vanilla = round_numbers(rows, "meta"), round_numbers(rows, "vanilla")
-    assert meta["meta_lead"] == pytest.approx(0.2) and meta["meta_best"] == 0.3
+    assert meta["meta_lead"] == pytest.approx(0.2)
     assert meta["meta_test"] == pytest.approx(0.8)
     assert meta["meta_policy_change"] == vanilla["vanilla_policy_change"] == pytest.approx(-0.05)
     assert "meta_policy_change" not in round_numbers(rows[:1], "meta")
@@ -79,9 +79,21 @@ def test_a_world_is_read_from_the_directories_of_its_steps(tmp_path):
         sets = {"test": test, "style_heldout": shifted[0], "policy_heldout": shifted[1]}
         told = {one: {"accuracy": accuracy} for one, accuracy in sets.items()}
         write(tmp_path / f"{name}_shifted" / "evaluation.json", {"sets": told})
-    for name, lead in (("meta", 0.4), ("vanilla", 0.3)):
-        row = {"win_minus_lose": lead, "accuracy_policy": 0.6, "accuracy_test": lead}
-        write(tmp_path / name / "rounds.json", {"planned": 2, "rounds": [row, row]})
+    said = {  # in the best round, the second of MetaRM and the first of plain, and in the other one
+        "meta/round_01": [1.0, 2.0, 0.5, 3.0],
+        "vanilla/round_00": [0.0, 2.0, 0.0, 4.0],
+        "meta/round_00": [9.0] * 4,
+        "vanilla/round_01": [-9.0] * 4,
+    }
+    for name, leads in (("meta", (0.3, 0.5)), ("vanilla", (0.4, 0.2))):
+        rows = [
+            {"round": i + 1, "win_minus_lose": lead, "accuracy_policy": 0.6, "accuracy_test": leads[0]}
+            for i, lead in enumerate(leads)
+        ]
+        write(tmp_path / name / "rounds.json", {"planned": 2, "rounds": rows})
+    for place, gold in said.items():
+        lines = [json.dumps({"prompt": p, "scores": gold[2 * i : 2 * i + 2]}) for i, p in enumerate("ab")]
+        write(tmp_path / place / "answers" / "responses.jsonl", "\n".join(lines))
     write(tmp_path / "simcse_difference_shifted" / "evaluation.json", "of another plan")
     assert world_numbers(tmp_path, STEPS) == pytest.approx(
         {
@@ -92,15 +104,13 @@ def test_a_world_is_read_from_the_directories_of_its_steps(tmp_path):
             "simcse_pairs_test": -0.01,
             "simcse_pairs_shifted": 0.03,
             "meta_lead": 0.4,
-            "meta_best": 0.4,
-            "meta_test": 0.4,
+            "meta_test": 0.3,
             "meta_policy_change": 0.0,
             "vanilla_lead": 0.3,
-            "vanilla_best": 0.3,
-            "vanilla_test": 0.3,
+            "vanilla_test": 0.4,
             "vanilla_policy_change": 0.0,
-            "meta_best_gain": 0.1,
-            "meta_test_gain": 0.1,
+            "meta_against_vanilla": 0.25,
+            "meta_test_gain": -0.1,
             "meta_policy_change_gain": 0.0,
         }
     )
