@@ -2,15 +2,34 @@
 
     python benchmarks/ensemble.py --data hh.jsonl.gz --json out.json
 
-Adapters in the top layers run what lies below once for as many steps as there are members: let --steps
-less --warmup be a multiple of --size.
+Every side takes the same batches, the members each in an order of its own within as many steps as there
+are members, since a few steps with other pairs have other lengths. So --steps and --warmup are multiples of
+--size; the layers that members share run once in that many steps, too.
 """
 
+import argparse
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from epochs import Side, compare
 
-MEMBERS = ("method=ensemble", "members.size={size}")
+from rlhf_rm.data.ensemble import EnsembleDataModule, SharedBatchSampler
+from rlhf_rm.data.loading import StepLoader, step_loader, step_sampler
+
+
+class SameBatches(EnsembleDataModule):
+    """Has the batches of one reward model, for members of all kinds."""
+
+    def train_dataloader(self) -> StepLoader:
+        """As in the base class, but for the order."""
+        assert self.trainer is not None
+        sizes = self.split("train").sizes
+        sampler = step_sampler(self.trainer, sizes, batch_size=self.batch_size, seed=self.seed)
+        return step_loader(self._step, SharedBatchSampler(sampler, self.size), self.trainer, self.workers)
+
+
+MEMBERS = ("method=ensemble", "members.size={size}", "method.datamodule._target_=ensemble.SameBatches")
 LORA = (*MEMBERS, "members.kind=lora", "adapter=lora")
 SIDES = {
     "one": Side("one reward model, every weight trained", ("method=reward",), lambda _: 1),
@@ -22,5 +41,17 @@ SIDES = {
     ),
 }
 
+
+def prepare(args: argparse.Namespace, directory: Path) -> Sequence[str]:
+    """Refuse steps in which the members would not have had the same batches."""
+    if args.steps % args.size or args.warmup % args.size:
+        raise SystemExit(
+            f"--steps {args.steps} and --warmup {args.warmup} must be multiples of --size {args.size}."
+        )
+    return ()
+
+
 if __name__ == "__main__":
-    sys.exit(compare(__file__, str(__doc__), SIDES, {"size": 10, "top_layers": 2}))
+    sys.exit(
+        compare(__file__, str(__doc__), SIDES, {"size": 10, "top_layers": 2}, prepare=prepare, steps=(20, 10))
+    )

@@ -117,7 +117,11 @@ def compare(
             for side, rounds in runs.items()
         },
     }
+    first = next(iter(report["sides"].values()))["rounds_epoch_seconds"]
     for name, figures in report["sides"].items():
+        figures["ratios"] = [
+            one / base for one, base in zip(figures["rounds_epoch_seconds"], first, strict=True)
+        ]
         passes = sides[name].passes
         figures["useful_tokens_per_second"] = figures["pairs_per_second"] * tokens
         if passes is not None:
@@ -148,10 +152,14 @@ def summary(rounds: list[dict[str, Any]], pairs: int, pairs_per_step: int) -> di
     """Medians over the rounds, and what an epoch takes by them."""
     steps = [statistics.median(step) for step in zip(*(run["step_seconds"] for run in rounds), strict=True)]
     once = statistics.median(run["preparation_seconds"] for run in rounds)
+    epoch = pairs / pairs_per_step
     return {
         "preparation_seconds": once,
         "pairs_per_second": pairs_per_step / statistics.mean(steps),
-        "epoch_seconds": once + pairs / pairs_per_step * statistics.mean(steps),
+        "epoch_seconds": once + epoch * statistics.mean(steps),
+        "rounds_epoch_seconds": [
+            run["preparation_seconds"] + epoch * statistics.mean(run["step_seconds"]) for run in rounds
+        ],
         "memory_above_mb": statistics.median(run["memory_above_mb"] for run in rounds),
         "cores_busy_with_other_work": max(run["cores_busy_with_other_work"] for run in rounds),
         "rounds": rounds,
@@ -170,6 +178,7 @@ def print_report(report: dict[str, Any], what: Mapping[str, str]) -> None:
         print(
             f"  {what[side]:<48}{figures['epoch_seconds']:8.1f} s"
             f"  ratio {figures['epoch_seconds'] / first:6.2f}"
+            f" ({min(figures['ratios']):.2f} to {max(figures['ratios']):.2f})"
             f"{figures['pairs_per_second']:8.2f} pairs/s {figures['useful_tokens_per_second']:9,.0f} tokens/s"
             + (
                 f" {figures['share_of_matrix_peak']:.1%} of the matrix peak"

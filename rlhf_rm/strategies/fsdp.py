@@ -99,7 +99,11 @@ class FSDPStrategy(Sharded, ModelParallelStrategy):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 torch.save(checkpoint | {"state_dict": {name: gathered[name] for name in weights}}, path)
             return
-        tied = tied_names(self.lightning_module)  # type: ignore[arg-type]
+        tied = {
+            name: first
+            for name, first in tied_names(self.lightning_module).items()  # type: ignore[arg-type]
+            if name in weights  # beside adapters the network's own are frozen, and not saved
+        }
         tensors = {WEIGHTS + name: value for name, value in weights.items() if name not in tied}
         states = checkpoint.pop("optimizer_states")
         for number, state in enumerate(states):

@@ -218,11 +218,14 @@ def test_the_state_of_another_optimiser_is_not_gone_on_from(rlhf_rm, small, tmp_
     assert ended.code == 2 and "belongs to another model" in ended.err, ended.err
 
 
-def test_adapters_in_shards_go_on_from_what_alone_is_trained(small, train, tmp_path):
-    lora = ["adapter=lora", *small]
+@pytest.mark.parametrize("method", ["reward", "sft"])
+def test_adapters_in_shards_go_on_from_what_alone_is_trained(method, rlhf_rm, small, train, tmp_path):
+    lora = [f"method={method}", "adapter=lora", *small]  # of sft the frozen embeddings have two names
     train(tmp_path / "run", "strategy=fsdp", "trainer.devices=2", *lora)
     kept = written_names(checkpoints(tmp_path / "run/checkpoints")[-1])
     assert kept and all(".lora_" in name or ".score." in name for name in kept)
+    told = [f"run={tmp_path}/run", f"output={tmp_path}/out"]
+    assert (ended := rlhf_rm("export", *told)).code == 0, ended.err
     more = ["trainer.max_epochs=-1", "trainer.max_steps=6", "resume=auto"]
     train(tmp_path / "run", "strategy=fsdp", "trainer.devices=2", *lora, *more)
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["steps"] == 6
