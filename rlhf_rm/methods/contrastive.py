@@ -140,7 +140,22 @@ class ContrastiveRewardModule(RewardModule):
                 "more."
             )
         super().on_fit_start()
-        self.states_before = self.states_of("test")
+
+    def on_train_start(self) -> None:
+        """As in the base class, and look at the states, if this is the beginning of the training."""
+        super().on_train_start()
+        if self.states_before is None:
+            self.states_before = self.states_of("test")
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Beside what is trained, the states before the training."""
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["states_before"] = self.states_before
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The reverse; a plain run that goes on with a contrastive term has none, and begins here."""
+        super().on_load_checkpoint(checkpoint)
+        self.states_before = checkpoint.get("states_before")
 
     @torch.no_grad()
     def states_of(self, split: str, limit: int = SHOWN) -> tuple[Tensor, Tensor]:

@@ -144,7 +144,8 @@ class MetaRewardModule(RewardModule):
         super().on_fit_start()
 
     def on_train_start(self) -> None:
-        """Measure the held-out responses, if this is the beginning of the training."""
+        """As in the base class, and measure the held-out responses, if the training begins here."""
+        super().on_train_start()
         if self.shifted_before is None:
             self.shifted_before = self.shifted_rewards()
 

@@ -171,6 +171,8 @@ def test_a_run_shows_its_states_and_resumes_bit_by_bit(rlhf_rm, small, tmp_path)
     assert rlhf_rm("train", *told, f"hydra.run.dir={part}", f"resume={first}").code == 0
     weights = "export/model.safetensors"
     assert (part / weights).read_bytes() == (whole / weights).read_bytes()
+    # Also what the states were before the training, which the rest of it does not know.
+    assert (part / "figures.json").read_bytes() == (whole / "figures.json").read_bytes()
 
 
 @pytest.mark.parametrize("changes", [["denoise=flip_margin"], ["loss=hinge"], ["loss=plackett_luce"]])
