@@ -23,11 +23,10 @@ from rlhf_rm.judging.gold import GoldJudge
 from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.models.hub import local_copy
 from rlhf_rm.overrides import override_of
-from rlhf_rm.rounds.stage import Stage, round_name
+from rlhf_rm.rounds.stage import NOT_INPUT, Stage, round_name
 
 POLICY_INIT, REWARD_INIT = ("sft", "previous"), ("base", "anew", "previous")
 TRAINED = ("export", "metrics.json")
-ELSEWHERE = ("paths", "callbacks", "logger")  # in a configuration, what no step depends on
 MODEL_OF = ("model.architecture=null", "model.vocab_size=null")  # a trained model is no fresh one
 
 
@@ -76,10 +75,12 @@ def from_files(plan: Plan, root: Path) -> Plan:
     def known(stage: Stage) -> Stage:
         where = [override_of("paths.run_dir", str(stage.place(root))), "paths.cache_dir=."]
         composed = compose(stage.command, overrides=[*stage.overrides, *where, *search_path()])
+        for name in NOT_INPUT:  # before others are made of it
+            OmegaConf.update(composed, name, None, merge=False, force_add=True)
         told: Any = OmegaConf.to_container(composed, resolve=True)
-        kept = {name: value for name, value in told.items() if name not in ELSEWHERE}
-        found = [path for path in paths_in(kept) if not path.is_relative_to(root)]
-        settings = fingerprint(json.dumps(kept, sort_keys=True).replace(str(root), "."))
+        del told["paths"]
+        found = [path for path in paths_in(told) if not path.is_relative_to(root)]
+        settings = fingerprint(json.dumps(told, sort_keys=True).replace(str(root), "."))
         return replace(stage, settings=settings, reads=tuple(dict.fromkeys((*stage.reads, *found))))
 
     stages = {stage: known(stage) for stage in plan.stages}

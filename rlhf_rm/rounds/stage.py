@@ -6,6 +6,7 @@ on only if nothing that it reads has changed; `manifest.json` appears when it is
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,8 @@ DONE, INTERRUPTED, OUTDATED, TO_DO = "done", "interrupted", "outdated", "to do"
 INPUTS, MANIFEST = "inputs.json", "manifest.json"
 # A model's card tells of its training, and is read by nobody who loads the model.
 NOT_CONTENT = ("README.md",)
+# What a step leaves is the same whatever these are: how fast it runs, who is told, how often it is saved.
+NOT_INPUT = ("loader.workers", "logger", "callbacks.checkpoint")
 
 
 def round_name(number: int) -> str:
@@ -69,7 +72,8 @@ class Stage:
             return None
         told = [override.replace(str(root), ".") for override in self.overrides]
         reads = {str(path).replace(str(root), "."): content_hash(path) for path in self.reads}
-        key = fingerprint(__version__, self.command, told, reads, *([self.settings] if self.settings else []))
+        settings = [self.settings] if self.settings else []
+        key = fingerprint(__version__, self.command, what_they_say(told), reads, *settings)
         return {
             "key": key,
             "version": __version__,
@@ -117,6 +121,16 @@ class Stage:
     def _left(self, root: Path) -> dict[str, str | None]:
         paths = {name: self.directory(root) / name for name in self.leaves}
         return {name: content_hash(path) if path.exists() else None for name, path in paths.items()}
+
+
+def what_they_say(overrides: Iterable[str]) -> list[str]:
+    """Overrides in an order of their own; of two for one key the later, and none that changes no result."""
+    last = {override.partition("=")[0].lstrip("+"): override for override in overrides}
+    return sorted(
+        override
+        for key, override in last.items()
+        if not any(key == name or key.startswith(f"{name}.") for name in NOT_INPUT)
+    )
 
 
 def content_hash(path: Path) -> str:

@@ -1,6 +1,7 @@
 """When a step is done, goes on, or has to be done anew."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -39,6 +40,9 @@ def test_a_change_of_what_it_reads_or_of_a_setting_makes_it_outdated_and_the_old
     done(stage, tmp_path)
     other = Stage(stage.name, stage.command, ("a=2",), stage.reads, stage.leaves)
     assert other.state(tmp_path) == OUTDATED
+    same = ("loader.workers=2", "+logger=wandb", "logger.name=x", f"b={tmp_path}/x", "a=3", "a=1")
+    assert replace(stage, overrides=same).state(tmp_path) == DONE
+    assert replace(stage, overrides=(*same, "loader.batch_size=2")).state(tmp_path) == OUTDATED
     (tmp_path / "input.txt").write_text("two")
     assert stage.state(tmp_path) == OUTDATED
     moved = stage.begin(tmp_path)
