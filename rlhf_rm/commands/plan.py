@@ -115,6 +115,8 @@ def _check(cfg: DictConfig) -> None:
             raise UserError(
                 f"{name}.prompts={prompts} must be a whole number of at least 1, or null for all."
             )
+        if not isinstance(cfg[name].temperature, int | float) or cfg[name].temperature < 0:
+            raise UserError(f"{name}.temperature={cfg[name].temperature} must be a number of at least 0.")
     if not isinstance(cfg.judged.k, int) or not 1 <= cfg.judged.k <= MAX_RESPONSES:
         raise UserError(f"judged.k={cfg.judged.k} must be a whole number from 1 to {MAX_RESPONSES}.")
     if missing := sorted(OmegaConf.missing_keys(cfg.judge)):
@@ -193,6 +195,7 @@ class Planner:
             override_of("run", str(policy)),
             override_of("set", asked.set),
             override_of("limit", asked.prompts),
+            override_of("sampling.temperature", asked.temperature),
             f"k={k}",
             f"seed={seed}",
             f"gold={str(self.world).lower()}",

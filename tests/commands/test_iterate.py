@@ -161,6 +161,18 @@ def test_a_plain_reward_model_may_be_trained_again_in_each_round_with_a_seed_of_
     assert seeds == ["20", "30", "21", "31"]
 
 
+def test_what_is_climbed_on_has_a_temperature_of_its_own(rlhf_rm, small, tmp_path):
+    told = [*small, *FAST, "rounds=1", "dry_run=true", "sampling.temperature=0.8", "sampled.temperature=1.5"]
+    plan = rlhf_rm("iterate", *told, f"hydra.run.dir={tmp_path / 'run'}").out.splitlines()
+    last = {
+        name: line.split("sampling.temperature=")[-1].split()[0]
+        for name in ("start/answers", "round_00/responses", "round_00/policy")
+        for line in plan
+        if f"/run/{name}" in line.split("hydra.run.dir=")[-1]
+    }
+    assert last == {"start/answers": "0.8", "round_00/responses": "1.5", "round_00/policy": "0.8"}
+
+
 def start(told, cache, log):
     env = os.environ | {"PYTHONPATH": str(ROOT), "RLHF_RM_CACHE": cache, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
@@ -217,6 +229,7 @@ def test_a_step_that_fails_says_which_one_it_was(rlhf_rm, small, tmp_path):
         (["base.enabled=false"], "a policy of random weights has nothing to say"),
         (["judged.prompts=0"], "judged.prompts=0 must be a whole number of at least 1"),
         (["judged.k=65"], "judged.k=65 must be a whole number from 1 to 64"),
+        (["sampled.temperature=-1"], "sampled.temperature=-1 must be a number of at least 0"),
         (["judge=reward"], "the judge needs judge.run"),
     ],
 )
