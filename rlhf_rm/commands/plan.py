@@ -162,7 +162,7 @@ class Planner:
         begin = self._answers("start/answers", self.start)
         stages, parts = [begin], []
         before: dict[str, Stage] = {"answers": begin}
-        for number in range(self.cfg.rounds):
+        for number in range(1, self.cfg.rounds + 1):
             found = self._round(number, before, begin)
             stages += [stage for stage in found.values() if stage not in stages]
             parts.append(found)
@@ -171,12 +171,12 @@ class Planner:
 
     def _round(self, number: int, before: dict[str, Stage], begin: Stage) -> dict[str, Stage]:
         """The stages of one round by their part, in the order in which they are done."""
-        name = round_name(number + 1)
+        name, seed = round_name(number), self.cfg.seed + number - 1
         policy = before["policy"].output(self.root) if "policy" in before else self.start
         stages: dict[str, Stage] = {}
         if self.climbs:
             stages["responses"] = self._sample(
-                f"{name}/responses", policy, self.cfg.sampled, drawn(self.cfg.meta), self.cfg.seed + number
+                f"{name}/responses", policy, self.cfg.sampled, drawn(self.cfg.meta), seed
             )
         if self.climbs or self.cfg.reward_init != "base" or "reward" not in before:
             stages["reward"] = self._reward(number, before.get("reward"), stages.get("responses"))
@@ -216,24 +216,24 @@ class Planner:
             overrides.append(override_of("meta.responses", str(file)))
             reads.append(file)
         if self.cfg.reward_init == "anew":
-            overrides.append(f"seed={self.seeds['reward'] + number}")
+            overrides.append(f"seed={self.seeds['reward'] + number - 1}")
         if before is not None and self.cfg.reward_init == "previous":
             overrides += self._from(before)
             reads.append(before.output(self.root))
-        return Stage(f"{round_name(number + 1)}/reward", "train", tuple(overrides), tuple(reads), TRAINED)
+        return Stage(f"{round_name(number)}/reward", "train", tuple(overrides), tuple(reads), TRAINED)
 
     def _policy(self, number: int, reward: Stage, before: Stage | None) -> Stage:
         """With another seed in each round, so that a short one does not see the prompts of the last again."""
         judge = reward.output(self.root)
         overrides = [*self._data_and(self.given.policy), "method=ppo", "resume=auto"]
-        overrides += [f"seed={self.seeds['policy'] + number}", override_of("ppo.reward", str(judge))]
+        overrides += [f"seed={self.seeds['policy'] + number - 1}", override_of("ppo.reward", str(judge))]
         reads = [judge, *named_paths(self.given.policy)]
         if before is not None and self.cfg.policy_init == "previous":
             overrides += self._from(before)
             reads.append(before.output(self.root))
         else:
             reads += _read(self.start)
-        return Stage(f"{round_name(number + 1)}/policy", "train", tuple(overrides), tuple(reads), TRAINED)
+        return Stage(f"{round_name(number)}/policy", "train", tuple(overrides), tuple(reads), TRAINED)
 
     def _accuracy(self, name: str, reward: Stage, answers: Stage) -> Stage:
         """Of the reward model, by gold, on what the policy said to other prompts before this round."""

@@ -214,7 +214,7 @@ def _rounds(steps: Mapping[str, Path]) -> Numbers:
                     found |= round_numbers(told["rounds"], name)
                     ahead = max(told["rounds"], key=lambda row: row["win_minus_lose"])
                     best[name] = steps[name] / round_name(ahead["round"]) / "answers" / "responses.jsonl"
-    if len(best) == 2:
+    if len(best) == 2 and all(file.is_file() for file in best.values()):
         found["meta_against_vanilla"] = head_to_head(best["meta"], best["vanilla"])
     for what in ("test", "policy_change"):
         if {f"meta_{what}", f"vanilla_{what}"} <= set(found):
