@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "voting": {"metrics", "data", "functional"},
     "plots": set(),
     "report": {"rounds", "voting", "metrics", "data"},
-    "reproduction": {"report", "metrics", "data"},
+    "reproduction": {"report", "rounds", "judging", "metrics", "data"},
     "rounds": {"judging"},
     "judging": {"methods", "metrics", "models", "data"},
     "commands": {
