@@ -136,8 +136,8 @@ def head_to_head(ours: Path, theirs: Path) -> float:
         differences = [
             a - b for prompt, some in gold[0].items() for a, b in zip(some, gold[1][prompt], strict=True)
         ]
-    verdicts = by_score(torch.tensor(differences, dtype=torch.float64), tie=0.0)
-    return (verdicts.count(WIN) - verdicts.count(LOSE)) / len(verdicts)
+        verdicts = by_score(torch.tensor(differences, dtype=torch.float64), tie=0.0)
+        return fmean((one == WIN) - (one == LOSE) for one in verdicts)
 
 
 def _vote(steps: Mapping[str, Path]) -> Numbers:

@@ -6,6 +6,7 @@ on only if nothing that it reads has changed; `manifest.json` appears when it is
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -124,13 +125,17 @@ class Stage:
 
 
 def what_they_say(overrides: Iterable[str]) -> list[str]:
-    """Overrides in an order of their own; of two for one key the later, and none that changes no result."""
-    last = {override.partition("=")[0].lstrip("+"): override for override in overrides}
-    return sorted(
-        override
-        for key, override in last.items()
-        if not any(key == name or key.startswith(f"{name}.") for name in NOT_INPUT)
-    )
+    """Overrides without those that change no result, of two for one key the later, sorted by their groups.
+
+    Within a group they stay in their order: ``a.b=1`` after ``a={b: 2}`` says something else than before it.
+    """
+    last: dict[str, str] = {}
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+")
+        last.pop(key, None)  # so that the later one stands where it was given
+        if not any(key == name or key.startswith(f"{name}.") for name in NOT_INPUT):
+            last[key] = override
+    return [last[key] for key in sorted(last, key=lambda key: re.split("[.@]", key)[0])]
 
 
 def content_hash(path: Path) -> str:

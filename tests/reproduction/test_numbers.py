@@ -114,6 +114,9 @@ def test_a_world_is_read_from_the_directories_of_its_steps(tmp_path):
             "meta_policy_change_gain": 0.0,
         }
     )
+    write(tmp_path / "vanilla/round_00/answers/responses.jsonl", "")
+    with pytest.raises(UserError, match=r"vanilla/round_00/answers/responses\.jsonl does not hold"):
+        world_numbers(tmp_path, STEPS)
     write(tmp_path / "meta" / "rounds.json", {"rows": []})
     with pytest.raises(UserError, match=r"meta/rounds\.json does not hold what this version reads"):
         world_numbers(tmp_path, STEPS)

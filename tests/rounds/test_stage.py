@@ -6,7 +6,16 @@ from dataclasses import replace
 import pytest
 
 from rlhf_rm.errors import UserError
-from rlhf_rm.rounds.stage import DONE, INTERRUPTED, MANIFEST, OUTDATED, TO_DO, Stage, content_hash
+from rlhf_rm.rounds.stage import (
+    DONE,
+    INTERRUPTED,
+    MANIFEST,
+    OUTDATED,
+    TO_DO,
+    Stage,
+    content_hash,
+    what_they_say,
+)
 
 
 @pytest.fixture
@@ -43,6 +52,9 @@ def test_a_change_of_what_it_reads_or_of_a_setting_makes_it_outdated_and_the_old
     same = ("loader.workers=2", "+logger=wandb", "logger.name=x", f"b={tmp_path}/x", "a=3", "a=1")
     assert replace(stage, overrides=same).state(tmp_path) == DONE
     assert replace(stage, overrides=(*same, "loader.batch_size=2")).state(tmp_path) == OUTDATED
+    later, earlier = ("c={d:1}", "c.d=2"), ("c.d=2", "c={d:1}")
+    assert what_they_say(later) == list(later) and what_they_say(earlier) == list(earlier)
+    assert what_they_say(("c.d=0", *later)) == list(later)
     (tmp_path / "input.txt").write_text("two")
     assert stage.state(tmp_path) == OUTDATED
     moved = stage.begin(tmp_path)
