@@ -68,7 +68,7 @@ def forwarded(overrides: Iterable[str], reward: Mapping[str, Any], policy: Mappi
             raise UserError(f"{override} is nothing for iterate: {REFUSED[key]}.")
         if key not in OWN:
             given.append((key, override))
-    if any(override.startswith("meta.responses=") for _, override in given):
+    if any(key == "meta" and _gives_responses(override) for key, override in given):
         raise UserError("meta.responses is what each round samples: leave it out, or use `rlhf-rm train`.")
 
     def of(keys: Sequence[str]) -> tuple[str, ...]:
@@ -91,13 +91,33 @@ def first_key(override: str) -> str:
     return re.split(r"[.@=]", override.lstrip("+~"), maxsplit=1)[0]
 
 
+def _gives_responses(override: str) -> bool:
+    (one,) = OverridesParser.create().parse_overrides([override])
+    value = None if one.is_delete() else one.value()
+    return one.key_or_group == "meta.responses" or (isinstance(value, dict) and "responses" in value)
+
+
 def named_paths(overrides: Iterable[str]) -> list[Path]:
     """The files and directories that overrides name, such as data, strengths and models."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    dotted = [one for one in parsed if "." in one.key_or_group and first_key(one.key_or_group) not in PLACES]
-    values = [one.value() for one in dotted if not one.is_delete()]
-    flat = [text for value in values for text in (value if isinstance(value, list) else [value])]
-    return [Path(text) for text in flat if isinstance(text, str) and text and is_there(text)]
+    given = [one for one in parsed if not one.is_delete() and first_key(one.key_or_group) not in PLACES]
+    # A choice within a group, such as data=hh, names no file.
+    values = [one.value() for one in given if "." in one.key_or_group or isinstance(one.value(), dict)]
+    return [Path(text) for value in values for text in _texts_in(value) if text and is_there(text)]
+
+
+def paths_in(settings: Any) -> list[Path]:
+    """The files and directories that settings name, however deep: what looks like a path, and is there."""
+    found = [text for text in _texts_in(settings) if "/" in text or Path(text).suffix]
+    return [Path(text) for text in found if is_there(text)]
+
+
+def _texts_in(settings: Any) -> list[str]:
+    if isinstance(settings, dict):
+        return [text for value in settings.values() for text in _texts_in(value)]
+    if isinstance(settings, list):
+        return [text for value in settings for text in _texts_in(value)]
+    return [settings] if isinstance(settings, str) else []
 
 
 def is_there(text: str) -> bool:

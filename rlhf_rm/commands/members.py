@@ -23,6 +23,7 @@ from rlhf_rm.models.reward import MEMBER
 NOT_ITS_OWN = ("paths", "callbacks", "logger", "resume", "traceback", "optimized_metric")
 OF_THE_DATAMODULE = ("held_out_fold", "cache_dir", "workers")
 
+CONFIGS = ("config.json", "adapter_config.json")  # of a model, and of an adapter
 WEIGHTS = ("*.safetensors", "*.bin")
 TOLD = tuple(pattern for pattern in FILES if pattern not in WEIGHTS)  # architecture, tokenizer, template
 
@@ -83,8 +84,9 @@ def _expand(pattern: str) -> list[str]:
 
 
 def _members_of(run: str) -> list[str]:
-    """The models of a run that is an ensemble of whole models; any other by itself."""
-    inside = sorted(Path(run).glob(f"export/{MEMBER}*"))
+    """The models of an ensemble of whole models, a run or an export; any other by itself."""
+    found = [path for where in (Path(run) / "export", Path(run)) for path in where.glob(f"{MEMBER}*")]
+    inside = sorted(path for path in found if any((path / name).is_file() for name in CONFIGS))
     return [str(path) for path in inside] or [run]
 
 
@@ -184,10 +186,13 @@ def _identity(run: str) -> str:
     """What the folds of one member have in common: everything but where and how they ran, and the fold."""
     file = _config_of(run)
     assert file is not None
-    config: Any = OmegaConf.to_container(read_config(file))
-    for name in OF_THE_DATAMODULE:
-        config["method"]["datamodule"].pop(name, None)
-    config["loader"].pop("workers", None)
-    kept = {name: value for name, value in config.items() if name not in NOT_ITS_OWN}
-    name = Path(run).name if Path(run).name.startswith(MEMBER) else ""
-    return fingerprint(name, json.dumps(kept, sort_keys=True).replace(config["paths"]["run_dir"], ""))
+    with reading(file, f"leave {run} out, or train it anew"):
+        config: Any = OmegaConf.to_container(read_config(file))
+        for name in OF_THE_DATAMODULE:
+            config["method"]["datamodule"].pop(name, None)
+        config["loader"].pop("workers", None)
+        kept = {name: value for name, value in config.items() if name not in NOT_ITS_OWN}
+        # As it stands within other texts, whatever JSON escapes in it.
+        run_dir = json.dumps(config["paths"]["run_dir"])[1:-1]
+        name = Path(run).name if Path(run).name.startswith(MEMBER) else ""
+        return fingerprint(name, json.dumps(kept, sort_keys=True).replace(run_dir, ""))

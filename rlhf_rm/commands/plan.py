@@ -12,7 +12,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm.commands.build import starting_policy
-from rlhf_rm.commands.forward import Forwarded, forwarded, is_there, named_paths
+from rlhf_rm.commands.forward import Forwarded, forwarded, named_paths, paths_in
 from rlhf_rm.commands.responses import drawn
 from rlhf_rm.commands.steps import search_path
 from rlhf_rm.data.responses import MAX_RESPONSES
@@ -86,16 +86,6 @@ def from_files(plan: Plan, root: Path) -> Plan:
     stages = {stage: known(stage) for stage in plan.stages}
     parts = [{name: stages[stage] for name, stage in some.items()} for some in plan.parts]
     return Plan(tuple(stages.values()), tuple(parts), plan.method)
-
-
-def paths_in(settings: Any) -> list[Path]:
-    """The files and directories that settings name, however deep: what looks like a path, and is there."""
-    if isinstance(settings, dict):
-        return [path for value in settings.values() for path in paths_in(value)]
-    if isinstance(settings, list):
-        return [path for value in settings for path in paths_in(value)]
-    looks_like_one = isinstance(settings, str) and ("/" in settings or Path(settings).suffix)
-    return [Path(settings)] if looks_like_one and is_there(settings) else []
 
 
 def _check(cfg: DictConfig) -> None:

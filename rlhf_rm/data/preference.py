@@ -3,7 +3,6 @@
 import logging
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -90,7 +89,7 @@ class PreferenceDataModule(StepDataModule):
             _tell(name, encoded.report)
             if name == "train" and self.held_out_fold is not None:
                 fold = fold_of(split.column("prompt_id"), self.folds)
-                split = split.relabelled(replace(split.labels, keep=fold != self.held_out_fold))
+                split = split.without(fold == self.held_out_fold)
                 log.info("train: %d pairs are left without fold %d", len(split.kept), self.held_out_fold)
             if name == "train" and self.relabelling is not None:
                 split = self._relabelled(split)
@@ -144,7 +143,10 @@ class PreferenceDataModule(StepDataModule):
 
     def evaluation_dataloader(self, name: str) -> StepLoader:
         """Every pair of any split once, in order."""
-        split = self.split(name)
+        return self.evaluation_of(self.split(name))
+
+    def evaluation_of(self, split: PreferenceSplit) -> StepLoader:
+        """Every pair that a split serves once, in order."""
         return self.evaluation_steps(split.step, len(split.sizes))
 
     def pair_name(self, split: str, index: int) -> str:

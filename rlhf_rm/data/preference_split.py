@@ -5,7 +5,7 @@ Shape legend: B pairs.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -82,6 +82,10 @@ class PreferenceSplit:
     def relabelled(self, labels: LabelColumns) -> "PreferenceSplit":
         """The same pairs with other label columns."""
         return PreferenceSplit(self.encoded, self.packing, labels)
+
+    def without(self, left_out_B: NDArray[np.bool_]) -> "PreferenceSplit":
+        """The same pairs, of which these are not served."""
+        return self.relabelled(replace(self.labels, keep=self.labels.keep & ~left_out_B))
 
     def __len__(self) -> int:
         return int(self.table.num_rows)

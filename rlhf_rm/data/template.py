@@ -108,6 +108,27 @@ def render(
         ) from None
 
 
+def wording(tokenizer: PreTrainedTokenizerBase) -> tuple[str | None, ...]:
+    """What the chat template makes of some dialogues, to be compared with that of another tokenizer.
+
+    Without BOS and EOS around it, and with a blank line for what separates turns for an encoder: in these
+    tokenizers differ who say the same. None where the template refuses a dialogue.
+    """
+    turns = [Message(role, role * 2) for role in ("user", "assistant")] * 2
+    dialogues = [turns, turns[:1], [Message("system", "rule"), *turns]]
+    conversations = [[message._asdict() for message in dialogue] for dialogue in dialogues]
+    return tuple(
+        _without_ends(tokenizer, _apply(tokenizer, [one], False)[0]) if _accepts(tokenizer, one) else None
+        for one in conversations
+    )
+
+
+def _without_ends(tokenizer: PreTrainedTokenizerBase, text: str) -> str:
+    if is_encoder(tokenizer):
+        return text.replace(str(tokenizer.sep_token), "\n\n")
+    return text.removeprefix(str(tokenizer.bos_token or "")).removesuffix(str(tokenizer.eos_token))
+
+
 def _apply(tokenizer: PreTrainedTokenizerBase, conversations: Any, add_generation_prompt: bool) -> Any:
     return tokenizer.apply_chat_template(
         conversations, tokenize=False, add_generation_prompt=add_generation_prompt

@@ -4,6 +4,7 @@ Shape legend: M members, B pairs, N responses.
 """
 
 import hashlib
+import json
 from typing import Any
 
 import torch
@@ -58,17 +59,22 @@ class EnsembleRewardModule(RewardModule):
         """One optimiser step of every member."""
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
-        losses, norms, differences = [], [], []
+        losses: list[Tensor] = []
+        norms: list[Tensor] = []
+        differences: list[Tensor] = []
         for m, (member_step, batch) in enumerate(zip(step.members, step.batches, strict=True)):
             loss, difference_B = self._accumulate(m, member_step, batch)
             losses.append(loss)
             differences.append(difference_B)
-            norms.append(self._clip(self.ensemble.gradients(m)))
+            if self.gradient_clip is not None:
+                norms.append(self._clip(self.ensemble.gradients(m), self.gradient_clip))
         self.advance(torch.stack(losses).mean())
-        difference_MB = torch.stack(differences)
-        self.log("train/grad_norm", torch.stack(norms).mean())
-        self.log("train/accuracy", (difference_MB > 0).float().mean(), prog_bar=True)
-        self.log("train/margin", difference_MB.mean())
+        if norms:
+            self.log("train/grad_norm", torch.stack(norms).mean())
+        # Prompts with K responses have as many pairs as they have: members differ in how many a step brings.
+        difference = torch.cat(differences)
+        self.log("train/accuracy", (difference > 0).float().mean(), prog_bar=True)
+        self.log("train/margin", difference.mean())
 
     def _accumulate(self, m: int, step: Step[PairBatch], batch: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """Gradients of a member's mean loss; the loss, and the reward differences, (B,)."""
@@ -87,12 +93,12 @@ class EnsembleRewardModule(RewardModule):
         loss = self.accumulate(step, weight, loss_sum, lambda: self._names(step, bad))
         return loss, torch.cat(difference)
 
-    def _clip(self, gradients: list[Tensor]) -> Tensor:
+    def _clip(self, gradients: list[Tensor], limit: float) -> Tensor:
+        """Shorten one member's gradient to this norm; returns the norm that it had."""
         norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm):
             self._refuse("norm of the gradient", norm, [])
-        if self.gradient_clip is not None:
-            torch._foreach_mul_(gradients, (self.gradient_clip / (norm + 1e-6)).clamp(max=1.0))
+        torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
         return norm
 
     def results(self) -> dict[str, Any]:
@@ -100,9 +106,16 @@ class EnsembleRewardModule(RewardModule):
         return super().results() | {"members": self.ensemble.size}
 
 
+# Of a network's configuration, what says nothing of its states.
+NOT_OF_STATES = ("_name_or_path", "architectures", "id2label", "label2id", "transformers_version")
+
+
 def _name_of(model: HeadEnsemble) -> str:
-    """A hash of the frozen weights."""
-    digest = hashlib.sha256()
+    """A hash of the frozen weights, and of what is computed with them."""
+    told = {
+        name: value for name, value in model.network.config.to_dict().items() if name not in NOT_OF_STATES
+    }
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode())
     for name, value in sorted(model.state_dict().items()):
         if "score" not in name:
             digest.update(name.encode())

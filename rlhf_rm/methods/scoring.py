@@ -58,7 +58,7 @@ def pair_differences(
     steps: Iterable[Step[PairBatch]],
     advance: Callable[[int], Any] = lambda pairs: None,
 ) -> Tensor:
-    """r(chosen) − r(rejected) of every pair by each member of a model, (M, B), in the order of the split.
+    """r(chosen) − r(rejected) of every pair that is served by each member of a model, (M, B), in their order.
 
     One pass over the backbone, however many heads it has. See :func:`pair_rewards`.
     """
@@ -71,10 +71,7 @@ def pair_differences(
             difference.append(scores_NM[pairs.chosen_B] - scores_NM[pairs.rejected_B])
             index.append(pairs.index_B)
             advance(pairs.examples)
-    found_BM = torch.cat(difference)
-    ordered_BM = torch.empty_like(found_BM)
-    ordered_BM[torch.cat(index)] = found_BM
-    return ordered_BM.T
+    return torch.cat(difference)[torch.cat(index).argsort()].T
 
 
 @torch.inference_mode()

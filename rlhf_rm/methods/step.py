@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from rlhf_rm.data.batch import Step
 from rlhf_rm.errors import UserError
+from rlhf_rm.models.frozen import frozen_name
 from rlhf_rm.models.language import LanguageModel
 from rlhf_rm.strategies.deepspeed import DeepSpeedStrategy
 from rlhf_rm.strategies.fsdp import whole
@@ -105,12 +106,23 @@ class StepModule(L.LightningModule, ABC):
         return {name: value for name, value in state.items() if not is_frozen(name)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what is trained, and the history."""
+        """Keep what is trained, what the frozen weights are known by, and the history."""
         checkpoint["state_dict"] = self._trained(checkpoint["state_dict"])
+        checkpoint["frozen"] = frozen_name(self)
         checkpoint["history"] = list(self.history)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the history back."""
+        """Take the history back.
+
+        Raises:
+            UserError: the checkpoint was made over other frozen weights.
+        """
+        before, now = checkpoint.get("frozen"), frozen_name(self)
+        if before is not None and now is not None and before != now:
+            raise UserError(
+                "the checkpoint was made over other frozen weights than these: go on with the settings of "
+                "its run (model, base, seed), which lie in the run's config.yaml, or start anew."
+            )
         self.history = list(checkpoint.get("history", []))
 
     def load_state_dict(

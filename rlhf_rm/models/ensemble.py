@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from rlhf_rm.data.batch import FeatureRows, Rows
@@ -68,7 +68,7 @@ def ensemble_model(
     size: int,
     seed: int,
 ) -> FullEnsemble | LoRAEnsemble | HeadEnsemble:
-    """The members of an ensemble, each with a head initialisation of its own.
+    """The members of an ensemble, each with a head initialisation of its own, also over a reward model.
 
     Args:
         spec, tokenizer, attention, start: see :meth:`ModelSpec.reward_model`.
@@ -89,8 +89,9 @@ def ensemble_model(
             raise UserError("members.kind=head trains heads alone: leave the adapter out, adapter=none.")
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            network = spec.classifier(tokenizer, attention, start, labels=size)
-        return HeadEnsemble(network, attention)
+            model = HeadEnsemble(spec.classifier(tokenizer, attention, start, labels=size), attention)
+            _own_head(model)
+        return model
     if kind == "lora" and not isinstance(spec.adapter, LoRA):
         raise UserError("members.kind=lora trains adapters: say which, adapter=lora or adapter=qlora.")
     if kind == "lora" and spec.compile:
@@ -110,4 +111,18 @@ def _member(
     """A reward model whose initialisation is its own."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return spec.reward_model(tokenizer, attention, start)
+        model = spec.reward_model(tokenizer, attention, start)
+        _own_head(model)
+        return model
+
+
+def _own_head(model: RewardModel) -> None:
+    """A new head where the network came with one, as a reward model's does: all members would share it."""
+    network = model.network
+    if not any("ForSequenceClassification" in name for name in network.config.architectures or ()):
+        return
+    head = network.score if model.backbone.is_decoder else network.classifier
+    for layer in (layer for layer in head.modules() if isinstance(layer, nn.Linear)):
+        nn.init.normal_(layer.weight, std=network.config.initializer_range)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)

@@ -49,7 +49,10 @@ class HeadEnsemble(RewardModel):
         """See :class:`~rlhf_rm.models.ensemble.Ensemble`."""
         if not isinstance(rows, FeatureRows):
             return self.scores(rows)[:, m]
-        return (rows.feature_ND.to(self.network.score.weight.dtype) @ self.network.score.weight[m]).float()
+        weight_D = self.network.score.weight[m]
+        # As in the head of a reward model: autocast would round rewards to 8 bits.
+        with torch.autocast(weight_D.device.type, enabled=False):
+            return (rows.feature_ND.to(weight_D.dtype) @ weight_D).float()
 
     def gradients(self, m: int) -> list[Tensor]:
         """See :class:`~rlhf_rm.models.ensemble.Ensemble`."""

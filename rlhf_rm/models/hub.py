@@ -2,6 +2,8 @@
 
 import logging
 from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 from rlhf_rm.errors import UserError, first_line
@@ -28,7 +30,6 @@ def local_copy(name: str) -> Path:
         return Path(name)
     if Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
         raise UserError(f"{name} is no directory: give the directory of a model, or its name on the hub.")
-    import httpx
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -53,7 +54,7 @@ def local_copy(name: str) -> Path:
         raise UserError(
             f"{name} is no model of the hub that can be fetched ({first_line(error)}): check its name."
         ) from None
-    except (httpx.HTTPError, OfflineModeIsEnabled, OSError) as error:
+    except (*_no_connection(), OfflineModeIsEnabled, OSError) as error:
         why = first_line(error)
     try:
         found = snapshot_download(repository, revision=revision or None, local_files_only=True)
@@ -64,6 +65,12 @@ def local_copy(name: str) -> Path:
         ) from None
     log.warning("The hub cannot be reached (%s): %s is taken from the cache.", why, name)
     return Path(found)
+
+
+def _no_connection() -> list[type[Exception]]:
+    """What `huggingface_hub` raises where there is no network; its versions have different clients."""
+    clients = [name for name in ("httpx2", "httpx") if find_spec(name)]
+    return [import_module(name).HTTPError for name in clients]
 
 
 def export_of(run: str) -> Path | None:

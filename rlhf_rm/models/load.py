@@ -15,11 +15,11 @@ from transformers import (
 )
 
 from rlhf_rm.data.template import set_template
-from rlhf_rm.errors import UserError, reading
+from rlhf_rm.errors import UserError, first_line, reading
 from rlhf_rm.files import read_json
 from rlhf_rm.models.attention.base import Attention
 from rlhf_rm.models.hub import export_of, local_copy, why_not_loaded
-from rlhf_rm.models.reward import RewardModel
+from rlhf_rm.models.reward import MEMBER, RewardModel
 from rlhf_rm.models.tokenizer import ensure_pad_token, load_tokenizer
 
 # A tokenizer that was given no limit says something astronomical.
@@ -70,11 +70,12 @@ def find_model(run: str) -> str:
     path = Path(run)
     if (own := export_of(run)) is not None:
         return str(own)
-    if (path / "export" / "member_00").is_dir():
-        raise UserError(
-            f"{run} is an ensemble of whole models: name one of them, such as "
-            f"{path / 'export' / 'member_00'}, or let `rlhf-rm vote` take all."
-        )
+    for member in (path / "export" / f"{MEMBER}00", path / f"{MEMBER}00"):
+        if member.is_dir():
+            raise UserError(
+                f"{run} is an ensemble of whole models: name one of them, such as {member}, or let "
+                "`rlhf-rm vote` take all."
+            )
     if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
         return str(path)
     if path.is_dir() and (path / "config.yaml").is_file():
@@ -168,6 +169,19 @@ def load_policy(
     return LoadedPolicy(network, tokenizer, limit, directory)
 
 
+def longest(asked: Any, limit: int) -> int:
+    """How many tokens a sequence may have: as many as were asked for, and no more than a model takes.
+
+    Raises:
+        UserError: what was asked for is no number of tokens.
+    """
+    if asked is not None and (not isinstance(asked, int) or isinstance(asked, bool) or asked < 1):
+        raise UserError(
+            f"max_length={asked} is no number of tokens: at least 1, or null for what the model takes."
+        )
+    return min(asked or limit, limit)
+
+
 def _ready(network: Any, tokenizer: PreTrainedTokenizerBase, device: str) -> tuple[Any, int]:
     """The network in evaluation mode on its device, with room for every token; its longest sequence."""
     if len(tokenizer) > network.get_input_embeddings().weight.shape[0]:
@@ -175,7 +189,14 @@ def _ready(network: Any, tokenizer: PreTrainedTokenizerBase, device: str) -> tup
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     own = getattr(network.config, "max_position_embeddings", NO_LIMIT) or NO_LIMIT
-    return network.to(device).eval(), int(min(tokenizer.model_max_length, own))
+    try:
+        network = network.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"device={device} cannot take the model ({first_line(error)}): use auto, cpu, cuda or cuda:1 as "
+            "this machine has them."
+        ) from error
+    return network.eval(), int(min(tokenizer.model_max_length, own))
 
 
 def tokenizer_of(directory: str, template: str) -> PreTrainedTokenizerBase:

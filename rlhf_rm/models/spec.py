@@ -148,7 +148,13 @@ class ModelSpec:
                 network = auto.from_config(config, **options)
             else:
                 network = auto.from_pretrained(
-                    origin, trust_remote_code=self.trust_remote_code, **settings, **options, **loading
+                    origin,
+                    trust_remote_code=self.trust_remote_code,
+                    # Where several heads are asked for, the one of a reward model gives way.
+                    ignore_mismatched_sizes=settings.get("num_labels", 1) > 1,
+                    **settings,
+                    **options,
+                    **loading,
                 )
         except (OSError, ValueError, KeyError) as error:
             what = origin or dict(self.architecture or {})

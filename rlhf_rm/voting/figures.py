@@ -10,6 +10,8 @@ from rlhf_rm.plots.style import BLUE, GREY, INK, ORANGE, SIZE, new_figure, note,
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+FIGURES = ("strength", "std", "agreement")
+
 
 def vote_figures(drawn: Mapping[str, Any]) -> dict[str, "Figure"]:
     """Every figure of this page, by its name.

@@ -32,6 +32,8 @@ def test_files_that_overrides_name_are_found_and_places_are_not(tmp_path):
     given = [f"data.path={tmp_path}/pairs.jsonl", override_of("denoise.strengths", f"{tmp_path}/a b")]
     given += [f"paths.cache_dir={tmp_path}", "model.path=org/name", "data=jsonl", "data.limit=3", "~denoise"]
     assert named_paths(given) == [tmp_path / "pairs.jsonl", tmp_path / "a b"]
+    deep = [f"data={{path: {tmp_path}/pairs.jsonl}}", f"+data.sources={{a: {{paths: ['{tmp_path}/a b']}}}}"]
+    assert named_paths(deep) == [tmp_path / "pairs.jsonl", tmp_path / "a b"]
     assert named_paths([override_of("judge.question", "why? " * 2000)]) == []
 
 
@@ -43,6 +45,8 @@ def test_files_that_overrides_name_are_found_and_places_are_not(tmp_path):
         ("hparams_search=optuna", "no single metric to search by"),
         ("optimized_metric=val/loss", "no single metric"),
         ("meta.responses=f.jsonl", "meta.responses is what each round samples"),
+        ("++meta.responses=f.jsonl", "meta.responses is what each round samples"),
+        ("meta={responses: f.jsonl}", "meta.responses is what each round samples"),
     ],
 )
 def test_what_no_step_could_take_is_refused(override, says):

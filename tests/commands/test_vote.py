@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 
@@ -92,6 +93,69 @@ def test_cross_fitting_scores_each_pair_without_having_seen_it(rlhf_rm, folded, 
             assert seen.tolist() == (fold != number).tolist()
 
 
+def test_each_pair_is_scored_once_by_the_model_without_its_fold(rlhf_rm, folded, runs, tmp_path):
+    ended = rlhf_rm("vote", f"members={folded}", "fold=2", "sets=[test]", f"hydra.run.dir={tmp_path}/cross")
+    assert ended.code == 0, ended.err
+    # None of the models was trained on the test pairs: as members of their own they score all of them.
+    alone = rlhf_rm("vote", f"members={folded}", "sets=[test]", f"hydra.run.dir={tmp_path}/alone")
+    assert alone.code == 0, alone.err
+    from rlhf_rm.data.splits import fold_of
+    from rlhf_rm.data.world.source import WorldSource
+
+    sizes = {"train_pairs": 40, "validation_pairs": 10, "test_pairs": 12, "shifted_pairs": 4}
+    pairs = WorldSource(seed=0, flip_rate=0.0, demonstrations=40, **sizes).pairs("test")
+    fold = fold_of([pair.prompt_id for pair in pairs], 2)
+    assert 0 < fold.sum() < 12
+    cross, models = strengths_of(tmp_path / "cross"), strengths_of(tmp_path / "alone")
+    for member in (0, 1):
+        expected = [models[f"member_0{2 * member + model}"][i] for i, model in enumerate(fold)]
+        assert cross[f"member_0{member}"] == pytest.approx(expected, abs=1e-5)
+    scored = [int(count) for count in re.findall(r"(\d+) pairs of test scored", ended.out)]
+    assert len(scored) == 4 and sum(scored) == 2 * 12
+
+
+def test_the_folds_of_one_member_are_known_in_a_directory_of_any_name(folded, runs, tmp_path):
+    from rlhf_rm.commands.members import find_members
+
+    there = tmp_path / 'jörg "1"'
+    shutil.copytree(runs / "folds", there)
+    for file in there.glob("*/config.yaml"):
+        config = json.dumps(OmegaConf.to_container(OmegaConf.load(file)))
+        new = json.dumps(str(there))[1:-1]
+        OmegaConf.save(json.loads(config.replace(str(runs / "folds"), new)), file)
+    assert [len(models) for models in find_members([f"{there}/*"], 2)] == [2, 2]
+
+
+def test_models_without_a_fold_vote_on_what_they_saw_only_by_folds(rlhf_rm, folded, runs, tmp_path):
+    ended = rlhf_rm("vote", f"members={folded}", f"hydra.run.dir={tmp_path}/vote")
+    assert ended.code == 2 and "folds/0 was trained without fold 0, so with fold=none it would" in ended.err
+    shutil.copytree(runs / "folds", tmp_path / "folds")
+    (tmp_path / "folds/2/export/trained_on.npy").unlink()
+    ended = rlhf_rm("vote", f"members={tmp_path}/folds/*", "fold=2", f"hydra.run.dir={tmp_path}/vote")
+    assert ended.code == 2 and "folds/2 does not say what it was trained on" in ended.err
+    assert not (tmp_path / "vote/strengths.parquet").exists()
+
+
+def test_pairs_that_would_be_left_out_are_refused_first(rlhf_rm, members, tmp_path, monkeypatch):
+    monkeypatch.setattr("rlhf_rm.commands.member_scores.pair_differences", None)
+    short = ["max_length=70", "loader.too_long=drop", f"hydra.run.dir={tmp_path}"]
+    ended = rlhf_rm("vote", f"members={members}", *short)
+    assert ended.code == 2 and "loader.too_long=drop leaves them out" in ended.err, ended.err
+
+
+def test_figures_of_a_vote_before_do_not_stay(tmp_path):
+    from rlhf_rm.commands.vote import show
+    from rlhf_rm.data.strengths import from_members
+    from rlhf_rm.data.types import Message, PreferencePair
+    from rlhf_rm.voting.summary import summarise
+
+    pairs = [PreferencePair((Message("user", str(i)),), "a", "b") for i in range(30)]
+    strengths = from_members([pair.pair_id for pair in pairs], np.linspace(-1, 2, 60).reshape(2, 30))
+    (tmp_path / "agreement.png").touch()
+    show(tmp_path, strengths, pairs, summarise(strengths, {}), "Vote")
+    assert {path.name for path in tmp_path.glob("*.png")} == {"strength.png", "std.png"}
+
+
 def test_a_fold_that_was_resumed_elsewhere_is_still_of_its_member(rlhf_rm, small, folded, runs, tmp_path):
     shutil.copytree(runs / "folds", tmp_path / "folds")
     file = tmp_path / "folds/1/config.yaml"
@@ -155,7 +219,15 @@ def test_what_is_damaged_in_a_member_is_named(rlhf_rm, members, runs, tmp_path):
     def cut(file):
         file.write_bytes(file.read_bytes()[:200])
 
+    def spoil(file):
+        state = load_file(file)
+        save_file({name: value * float("nan") for name, value in state.items()}, file, {"format": "pt"})
+
     harms = {
+        "not numbers": (
+            lambda run: spoil(run / "export/model.safetensors"),
+            "/1: the model gives",
+        ),
         "weights": (
             lambda run: cut(run / "export/model.safetensors"),
             "no reward model could be loaded from",
@@ -204,6 +276,9 @@ def test_members_that_disagree_on_the_template_are_refused(rlhf_rm, members, run
         (other / "tokenizer_config.json").write_text(json.dumps(config))
     ended = rlhf_rm("vote", f"members=[{runs}/plain/0,{other}]")
     assert ended.code == 2 and "have different chat templates" in ended.err
+    both = f"members=[{runs}/plain/0,{other}]"
+    ended = rlhf_rm("vote", both, "template=hh", f"hydra.run.dir={tmp_path}/vote")
+    assert ended.code == 0, ended.err
 
 
 def test_members_of_different_tokenizers_vote_each_with_its_own(rlhf_rm, small, members, runs, tmp_path):
@@ -232,6 +307,12 @@ def test_members_of_different_tokenizers_vote_each_with_its_own(rlhf_rm, small, 
         (["members={runs}/plain/*", "fold=1"], "fold=1 is neither none nor a number of folds"),
         (["members={runs}/plain/*", "fold=2"], "was not trained with 2 folds (folds=1"),
         (["members={runs}/plain/*", "sets=[nope]"], "sets=['nope'] is not in synthetic data"),
+        (["members={runs}/plain/*", "sets=5"], "sets=['5'] is not in synthetic data"),
+        (["members=5"], "5 does not exist: name a run directory"),
+        (["members=[0,1]"], "0 does not exist: name a run directory"),
+        (["members={runs}/plain/*", "max_length=abc"], "max_length=abc is no number of tokens: at least 1"),
+        (["members={runs}/plain/*", "max_length=0"], "max_length=0 is no number of tokens: at least 1"),
+        (["members={runs}/plain/*", "device=gpu"], "device=gpu cannot take the model"),
     ],
 )
 def test_bad_input_is_one_sentence(rlhf_rm, members, runs, overrides, message):

@@ -3,7 +3,7 @@ import json
 import pytest
 from transformers import AutoTokenizer, BertTokenizer, LlamaTokenizer
 
-from rlhf_rm.data.template import is_encoder, render, set_template
+from rlhf_rm.data.template import is_encoder, render, set_template, wording
 from rlhf_rm.data.types import Message
 from rlhf_rm.errors import UserError
 from rlhf_rm.models.tokenizer import save_tokenizer, train_byte_bpe
@@ -151,3 +151,26 @@ def test_a_decoders_tokenizer_leaves_bos_to_the_template(tmp_path):
     # What version 4 rebuilds its post-processor from.
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert config["add_bos_token"] is False
+
+
+def test_tokenizers_say_the_same_whatever_their_special_tokens(decoder, encoder):
+    other = train_byte_bpe([], vocab_size=300)
+    other.add_special_tokens({"bos_token": "<|bos|>"})
+    set_template(decoder, "hh"), set_template(other, "hh")
+    assert decoder.chat_template != other.chat_template and wording(decoder) == wording(other)
+    set_template(encoder, "plain")
+    assert wording(encoder) != wording(decoder)
+    set_template(decoder, "plain")
+    assert wording(encoder) == wording(decoder)
+
+
+def test_a_template_that_says_or_refuses_something_else_is_another(decoder):
+    set_template(decoder, "hh")
+    usual = wording(decoder)
+    template = decoder.chat_template
+    decoder.chat_template = template.replace("Human", "User")
+    assert wording(decoder) != usual
+    decoder.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no') }}{% endif %}" + template
+    )
+    assert wording(decoder) == (*usual[:2], None)

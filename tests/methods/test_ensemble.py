@@ -8,17 +8,21 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from rlhf_rm.data.batch import FeatureRows
 from rlhf_rm.data.ensemble import EnsembleDataModule, MemberSampler, SharedBatchSampler
 from rlhf_rm.data.sampling import StepSampler
 from rlhf_rm.errors import UserError
-from rlhf_rm.methods.ensemble import EnsembleRewardModule
-from rlhf_rm.models.adapter import LoRA
+from rlhf_rm.methods.ensemble import EnsembleRewardModule, _name_of
+from rlhf_rm.models.adapter import LoRA, NoAdapter
 from rlhf_rm.models.attention.sdpa import SDPAAttention
+from rlhf_rm.models.ensemble import ensemble_model
 from rlhf_rm.models.full_ensemble import FullEnsemble
 from rlhf_rm.models.head_ensemble import HeadEnsemble
 from rlhf_rm.models.lora_ensemble import LoRAEnsemble
+from rlhf_rm.models.spec import ModelSpec
 
 SIZE = 3
 
@@ -112,6 +116,42 @@ def test_adapters_end_as_if_each_had_been_trained_alone(tiny, top_layers):
     assert len(runs) == micro_batches
 
 
+@pytest.mark.parametrize("kind", ["full", "head"])
+def test_members_take_prompts_with_different_numbers_of_responses(rlhf_rm, small, tmp_path, kind):
+    rows = [
+        {"prompt": f"question {i}", "responses": [f"{j} of {i}" for j in range(k)], "ranking": list(range(k))}
+        for i, k in enumerate([2, 3, 4] * 12)
+    ]
+    file = tmp_path / "ranked.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    told = [one for one in small if not one.startswith(("data", "base"))]
+    told += ["data=jsonl", f"data.path={file}", "data.validation_fraction=0.2", "data.test_fraction=0.2"]
+    told += ["method=ensemble", "members.size=2", f"members.kind={kind}", f"hydra.run.dir={tmp_path}/run"]
+    ended = rlhf_rm("train", *told)
+    assert ended.code == 0, ended.err
+
+
+@pytest.mark.parametrize("kind", ["full", "lora", "head"])
+def test_over_a_reward_model_each_member_has_a_head_of_its_own(tiny, tmp_path, kind):
+    tokenizer = tiny.make_tokenizer()
+    trained = tiny.make_model(tokenizer).network
+    trained.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
+    adapter = LoRA(2, 4, 0.0, None, None, None) if kind == "lora" else NoAdapter(None)
+    spec = ModelSpec(
+        path=str(tmp_path), architecture=None, vocab_size=None, max_length=96, template="hh", dtype="float32",
+        trust_remote_code=False, gradient_checkpointing=False, compile=False, adapter=adapter,
+        learning_rate=None,
+    )  # fmt: skip
+    model = ensemble_model(spec, tokenizer, SDPAAttention(), kind=kind, size=SIZE, seed=1)
+    heads = [row for m in (model.models if kind != "head" else [model]) for row in m.network.score.weight]
+    known = [*heads, trained.score.weight[0]]
+    assert len(heads) == SIZE and len({tuple(row.tolist()) for row in known}) == SIZE + 1
+    layer = (model.models[1] if kind != "head" else model).network.model.layers[0].mlp.down_proj
+    assert torch.equal(
+        getattr(layer, "base_layer", layer).weight, trained.model.layers[0].mlp.down_proj.weight
+    )
+
+
 def test_members_that_share_batches_see_all_of_them_in_orders_of_their_own():
     done = 0
     batches = StepSampler([5] * 47, batch_size=4, seed=1, steps_done=lambda: done)
@@ -174,6 +214,36 @@ def test_features_have_the_precision_of_the_training(tiny, heads, tmp_path, monk
         data = EnsembleDataModule(tiny.Source(), tokenizer, size=SIZE, **loading)
         fit(tiny, module_of(tiny, heads(tokenizer)), data, steps=1, precision=precision)
         assert seen and set(seen) == {dtype}  # the second does not take the features of the first
+
+
+def test_rewards_of_features_are_not_rounded_in_mixed_precision(tiny, heads):
+    model = heads(tiny.make_tokenizer())
+    rows = FeatureRows(torch.randn(40, 16), torch.ones(40, dtype=torch.int64), 40)
+    exact_N = rows.feature_ND @ model.network.score.weight[1]
+    with torch.autocast("cpu", torch.bfloat16):
+        reward_N = model.member(rows, 1, batch=(), part=0)
+    assert torch.allclose(reward_N, exact_N, atol=1e-5) and not torch.equal(
+        exact_N, exact_N.bfloat16().float()
+    )
+
+
+def test_features_of_another_architecture_are_not_taken(tiny, heads):
+    model, names = heads(tiny.make_tokenizer()), set()
+    for change in ({}, {"rms_norm_eps": 1e-3}, {"hidden_act": "gelu"}):
+        for name, value in change.items():
+            setattr(model.network.config, name, value)
+        names.add(_name_of(model))
+    assert len(names) == 3
+
+
+def test_a_loss_scaler_meets_what_overflows_before_anybody_refuses_it(tiny):
+    tokenizer = tiny.make_tokenizer()
+    together = FullEnsemble([tiny.make_model(tokenizer) for _ in range(SIZE)])
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**100)
+    data = EnsembleDataModule(tiny.Source(), tokenizer, size=SIZE, **tiny.LOADING)
+    plugins = [MixedPrecision("16-mixed", "cpu", scaler)]
+    fit(tiny, module_of(tiny, together, gradient_clip=None), data, plugins=plugins)
+    assert scaler.get_scale() < 2.0**100
 
 
 def test_features_are_computed_once(tiny, heads, tmp_path, monkeypatch):
@@ -261,7 +331,21 @@ def test_an_export_that_was_cut_short_has_no_members(rlhf_rm, small, tmp_path, m
     assert not list((tmp_path / "run").glob("**/member_0*"))
     monkeypatch.undo()
     assert rlhf_rm("export", f"run={tmp_path}/run", f"output={tmp_path}/run/export").code == 0
-    assert rlhf_rm("vote", f"members={tmp_path}/run", f"hydra.run.dir={tmp_path}/vote").code == 0
+    for members in ("run", "run/export"):
+        ended = rlhf_rm("vote", f"members={tmp_path}/{members}", f"hydra.run.dir={tmp_path}/vote")
+        assert ended.code == 0, ended.err
+    assert ended.out.count("pairs of train scored") == 0
+
+
+def test_heads_do_not_go_on_over_another_backbone(rlhf_rm, small, tmp_path):
+    told = [*small, "method=ensemble", "members.kind=head", "members.size=2", "resume=auto"]
+    told += [f"hydra.run.dir={tmp_path}"]
+    assert rlhf_rm("train", *told, "base.settings.steps=2", "trainer.max_steps=2").code == 0
+    shutil.rmtree(tmp_path / "export")
+    ended = rlhf_rm("train", *told, "base.settings.steps=3", "trainer.max_steps=3")
+    assert ended.code == 2 and "was made over other frozen weights than these" in ended.err, ended.err
+    ended = rlhf_rm("train", *told, "base.settings.steps=2", "trainer.max_steps=3")
+    assert ended.code == 0, ended.err
 
 
 def test_an_ensembles_score_has_a_deviation(rlhf_rm, small, tmp_path):

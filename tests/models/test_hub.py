@@ -49,7 +49,7 @@ def score(tmp_path):
     rows = [{"prompt": "q", "response": text} for text in ("a", "bb")]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
-    def score(name):
+    def score(name, offline):
         files = [f"input={tmp_path / 'in.jsonl'}", f"output={tmp_path / 'out.jsonl'}"]
         return subprocess.run(
             [
@@ -61,7 +61,12 @@ def score(tmp_path):
                 *files,
                 f"hydra.run.dir={tmp_path}/run",
             ],
-            env=os.environ | {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": "http://127.0.0.1:9"},
+            env=os.environ
+            | {
+                "HF_HOME": str(tmp_path / "hf"),
+                "HF_ENDPOINT": "http://127.0.0.1:9",
+                "HF_HUB_OFFLINE": offline,
+            },
             capture_output=True,
             text=True,
             check=False,
@@ -70,23 +75,25 @@ def score(tmp_path):
     return score
 
 
-def test_what_is_in_the_cache_is_found_without_a_network(score, export, tmp_path):
+@pytest.mark.parametrize("offline", ["0", "1"])
+def test_what_is_in_the_cache_is_found_without_a_network(score, export, tmp_path, offline):
     commit = "0123456789abcdef0123456789abcdef01234567"
     repository = tmp_path / "hf" / "hub" / "models--org--reward"
     shutil.copytree(export, repository / "snapshots" / commit)
     for revision in ("main", "v2"):
         (repository / "refs").mkdir(exist_ok=True)
         (repository / "refs" / revision).write_text(commit)
-    ended = score("org/reward@v2")
+    ended = score("org/reward@v2", offline)
     assert ended.returncode == 0, ended.stderr
     assert "org/reward@v2 is taken from the cache" in ended.stdout + ended.stderr
     rewards = [json.loads(line)["reward"] for line in (tmp_path / "out.jsonl").read_text().splitlines()]
     assert len(set(rewards)) == 2
 
 
-def test_what_cannot_be_reached_is_told_soon_in_one_sentence(score):
+@pytest.mark.parametrize("offline", ["0", "1"])
+def test_what_cannot_be_reached_is_told_soon_in_one_sentence(score, offline):
     began = time.monotonic()
-    ended = score("org/unknown")
+    ended = score("org/unknown", offline)
     assert ended.returncode == 2
     assert ended.stderr.count("\n") == 1
     assert "org/unknown is no directory, the hub cannot be reached" in ended.stderr
