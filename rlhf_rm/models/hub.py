@@ -40,6 +40,7 @@ def local_copy(name: str) -> Path:
     )
 
     repository, _, revision = name.partition("@")
+    unreachable: tuple[type[Exception], ...] = (OfflineModeIsEnabled, OSError, *_no_connection())
     try:
         # Asked first, since a download would try an unreachable hub again and again.
         info = HfApi().model_info(repository, revision=revision or None, timeout=TIMEOUT)
@@ -54,7 +55,7 @@ def local_copy(name: str) -> Path:
         raise UserError(
             f"{name} is no model of the hub that can be fetched ({first_line(error)}): check its name."
         ) from None
-    except (*_no_connection(), OfflineModeIsEnabled, OSError) as error:
+    except unreachable as error:
         why = first_line(error)
     try:
         found = snapshot_download(repository, revision=revision or None, local_files_only=True)
@@ -67,10 +68,10 @@ def local_copy(name: str) -> Path:
     return Path(found)
 
 
-def _no_connection() -> list[type[Exception]]:
+def _no_connection() -> tuple[type[Exception], ...]:
     """What `huggingface_hub` raises where there is no network; its versions have different clients."""
     clients = [name for name in ("httpx2", "httpx") if find_spec(name)]
-    return [import_module(name).HTTPError for name in clients]
+    return tuple(import_module(name).HTTPError for name in clients)
 
 
 def export_of(run: str) -> Path | None:

@@ -49,6 +49,8 @@ def score(tmp_path):
     rows = [{"prompt": "q", "response": text} for text in ("a", "bb")]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
+    there = {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": "http://127.0.0.1:9"}
+
     def score(name, offline):
         files = [f"input={tmp_path / 'in.jsonl'}", f"output={tmp_path / 'out.jsonl'}"]
         return subprocess.run(
@@ -61,12 +63,7 @@ def score(tmp_path):
                 *files,
                 f"hydra.run.dir={tmp_path}/run",
             ],
-            env=os.environ
-            | {
-                "HF_HOME": str(tmp_path / "hf"),
-                "HF_ENDPOINT": "http://127.0.0.1:9",
-                "HF_HUB_OFFLINE": offline,
-            },
+            env=os.environ | there | {"HF_HUB_OFFLINE": offline},
             capture_output=True,
             text=True,
             check=False,
