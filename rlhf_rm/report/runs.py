@@ -11,7 +11,8 @@ from rlhf_rm.report.inputs import expecting, read
 
 # Settings that say where a run is, not what it is.
 ELSEWHERE = ("hydra.", "paths.", "launcher", "logger", "resume")
-SEED = "seed"
+SEED, DATA_SEED = "seed", "data.seed"
+STRENGTHS = "denoise.strengths"
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class TrainedRun:
     @property
     def seed(self) -> str:
         """By which runs of different groups are paired: its seed, and that of its data."""
-        return "/".join(self.overrides.get(key, "") for key in (SEED, "data.seed"))
+        return "/".join(self.overrides.get(key, "") for key in (SEED, DATA_SEED))
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,10 @@ def grouped(runs: Sequence[TrainedRun]) -> list[Group]:
     varying = [
         key
         for key in keys
-        if key not in (SEED, "data.seed") and len({run.overrides.get(key) for run in runs}) > 1
+        if key not in (SEED, DATA_SEED) and len({run.overrides.get(key) for run in runs}) > 1
     ]
-    # Runs on worlds of different seeds read different strengths.
-    if "data.seed" in keys:
-        varying = [key for key in varying if key != "denoise.strengths"]
+    if DATA_SEED in keys and _one_vote_a_world(runs, varying):
+        varying = [key for key in varying if key != STRENGTHS]
     groups: dict[tuple[tuple[str, str], ...], dict[str, TrainedRun]] = {}
     for run in runs:
         settings = tuple((key, run.overrides[key]) for key in varying if key in run.overrides)
@@ -107,6 +107,15 @@ def grouped(runs: Sequence[TrainedRun]) -> list[Group]:
         Group(_name(settings, len(varying), alone=len(groups) == 1), dict(settings), members)
         for settings, members in groups.items()
     ]
+
+
+def _one_vote_a_world(runs: Sequence[TrainedRun], varying: Sequence[str]) -> bool:
+    """Whether runs on the same world, and else alike, read the same strengths: those that belong to it."""
+    votes: dict[tuple[str | None, ...], set[str | None]] = {}
+    for run in runs:
+        alike = tuple(run.overrides.get(key) for key in (DATA_SEED, *varying) if key != STRENGTHS)
+        votes.setdefault(alike, set()).add(run.overrides.get(STRENGTHS))
+    return all(len(some) == 1 for some in votes.values())
 
 
 def _name(settings: Sequence[tuple[str, str]], varying: int, *, alone: bool) -> str:

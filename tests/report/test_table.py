@@ -34,6 +34,26 @@ def test_groups_differ_in_what_varies_and_not_in_the_seed(tmp_path):
         grouped([*runs, runs[0]])
 
 
+def test_two_votes_on_one_world_are_two_groups(tmp_path):
+    def groups(worlds):
+        return grouped(
+            [
+                run(tmp_path, 0.5, seed=1, data__seed=world, denoise__strengths=f"votes/{vote}")
+                for vote in "ab"
+                for world in worlds
+            ]
+        )
+
+    assert [(group.name, list(group.runs)) for group in groups([1])] == [
+        ("votes/a", ["1/1"]),
+        ("votes/b", ["1/1"]),
+    ]
+    assert [(group.name, list(group.runs)) for group in groups([1, 2])] == [
+        ("votes/a", ["1/1", "1/2"]),
+        ("votes/b", ["1/1", "1/2"]),
+    ]
+
+
 def test_differences_are_taken_seed_by_seed(tmp_path):
     baseline = [run(tmp_path, value, seed=seed, denoise="none") for seed, value in enumerate((0.2, 0.5, 0.8))]
     better = [run(tmp_path, value, seed=seed, denoise="flip") for seed, value in enumerate((0.3, 0.6, 0.9))]
