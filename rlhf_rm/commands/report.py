@@ -11,7 +11,17 @@ from rlhf_rm.files import write_json, write_text
 from rlhf_rm.plots.style import palettes
 from rlhf_rm.report import evaluations, groups, judgements, rounds, votes
 from rlhf_rm.report import run as one_run
-from rlhf_rm.report.inputs import EVALUATION, JUDGEMENT, ROUNDS, RUN, VOTE, Inputs, find_inputs, short_names
+from rlhf_rm.report.inputs import (
+    EVALUATION,
+    JUDGEMENT,
+    ROUNDS,
+    RUN,
+    VOTE,
+    Inputs,
+    find_inputs,
+    short_names,
+    slugs,
+)
 from rlhf_rm.report.page import page
 from rlhf_rm.report.runs import Group, grouped, read_run
 from rlhf_rm.report.section import Section
@@ -80,7 +90,8 @@ def _details(together: Sequence[Group]) -> list[Section]:
     names = [group.name for group in together]
     if len(together) == 1:
         names = [shown[0].directory.name]
-    return [one_run.section(run, name) for run, name in zip(shown, names, strict=True)]
+    prefixes = slugs([f"run {name}" for name in names])
+    return [one_run.section(*one) for one in zip(shown, names, prefixes, strict=True)]
 
 
 def _of_others(inputs: Inputs) -> tuple[list[Section], dict[str, Any]]:

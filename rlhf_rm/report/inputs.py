@@ -105,6 +105,18 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower()
 
 
+def slugs(names: Sequence[str]) -> list[str]:
+    """The slug of each name, with a number where one before it has the same."""
+    found: list[str] = []
+    for name in names:
+        own, number = slug(name), 1
+        while own in found:
+            number += 1
+            own = f"{slug(name)}_{number}"
+        found.append(own)
+    return found
+
+
 def read(file: Path) -> Any:
     """A JSON file.
 

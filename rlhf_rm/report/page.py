@@ -5,7 +5,7 @@ from html import escape
 
 from rlhf_rm.data.worth_reading import WorthReading
 from rlhf_rm.html import document, picture, table
-from rlhf_rm.report.inputs import slug
+from rlhf_rm.report.inputs import slugs
 from rlhf_rm.report.section import Section
 from rlhf_rm.voting.page import article
 
@@ -23,21 +23,22 @@ def page(
         drawings: of each plot by its name, the SVG for light and for dark pages.
     """
     body = [f"<h1>{escape(title)}</h1>", *(f"<p class='lead'>{escape(one)}</p>" for one in lead)]
-    body += [_section(one, drawings) for one in sections]
-    return document(title, body, contents(sections))
+    anchored = dict(zip(slugs([one.title for one in sections]), sections, strict=True))
+    body += [_section(one, anchor, drawings) for anchor, one in anchored.items()]
+    return document(title, body, contents(anchored))
 
 
-def contents(sections: Sequence[Section]) -> list[tuple[str, str, int]]:
-    """The anchors, the headings and their levels of a table of contents."""
+def contents(sections: Mapping[str, Section]) -> list[tuple[str, str, int]]:
+    """The anchors, the headings and their levels of a table of contents; the sections are by anchor."""
     entries = []
-    for one in sections:
-        entries.append((slug(one.title), one.title, 2))
+    for anchor, one in sections.items():
+        entries.append((anchor, one.title, 2))
         if one.pairs:
-            entries.append((f"{slug(one.title)}_pairs", "Pairs worth reading", 3))
+            entries.append((f"{anchor}_pairs", "Pairs worth reading", 3))
     return entries
 
 
-def _section(section: Section, drawings: Mapping[str, tuple[str, str]]) -> str:
+def _section(section: Section, anchor: str, drawings: Mapping[str, tuple[str, str]]) -> str:
     plots = "".join(
         f"<figure>{picture(*drawings[plot.name], alt=plot.look_for)}"
         f"<figcaption>{escape(plot.look_for)}</figcaption></figure>"
@@ -54,9 +55,9 @@ def _section(section: Section, drawings: Mapping[str, tuple[str, str]]) -> str:
         for kind, title in section.kinds.items()
     )
     if pairs:
-        pairs = f"<h3 id='{slug(section.title)}_pairs'>Pairs worth reading</h3>{pairs}"
+        pairs = f"<h3 id='{anchor}_pairs'>Pairs worth reading</h3>{pairs}"
     return (
-        f"<section id='{slug(section.title)}'><h2>{escape(section.title)}</h2>"
+        f"<section id='{anchor}'><h2>{escape(section.title)}</h2>"
         f"<p class='lead'>{escape(section.lead)}</p>"
         f"{f'<dl class=facts>{facts}</dl>' if facts else ''}"
         f"{f'<div class=tables>{tables}</div>' if tables else ''}"

@@ -44,14 +44,14 @@ COUNTED = {
 OF_TRAINING = {"flipped": "labels turned on purpose", "label_noise": "share of labels against gold"}
 
 
-def section(run: TrainedRun, name: str) -> Section:
+def section(run: TrainedRun, name: str, prefix: str) -> Section:
     """Everything about one run.
 
     Args:
         run: which.
         name: of the run or of its group.
+        prefix: of the names of its figures.
     """
-    prefix = f"run_{slug(name)}"
     with expecting(run.directory / "metrics.json"):
         facts = _facts(run)
         tables = [_measured(run), *_counted(run.results.get("data", {}))]

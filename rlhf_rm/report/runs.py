@@ -1,6 +1,7 @@
 """Runs, read back from their directories, and put into groups that differ in the seed alone."""
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from rlhf_rm.report.inputs import expecting, read
 
 # Settings that say where a run is, not what it is.
 ELSEWHERE = ("hydra.", "paths.", "launcher", "logger", "resume")
+DEFAULTS = "defaults"  # the group that was told nothing of what varies
 SEED, DATA_SEED = "seed", "data.seed"
 STRENGTHS = "denoise.strengths"
 
@@ -46,7 +48,7 @@ class Group:
     """Runs that differ in the seed alone.
 
     Args:
-        name: the settings by which it differs from the other groups.
+        name: the settings by which it differs from the other groups; none of these has the same.
         settings: the same, by key.
         runs: by seed.
     """
@@ -85,13 +87,8 @@ def grouped(runs: Sequence[TrainedRun]) -> list[Group]:
     Raises:
         UserError: two runs are the same in everything.
     """
-    keys = list(dict.fromkeys(key for run in runs for key in run.overrides))
-    varying = [
-        key
-        for key in keys
-        if key not in (SEED, DATA_SEED) and len({run.overrides.get(key) for run in runs}) > 1
-    ]
-    if DATA_SEED in keys and _one_vote_a_world(runs, varying):
+    varying = [key for key in differing([run.overrides for run in runs]) if key not in (SEED, DATA_SEED)]
+    if any(DATA_SEED in run.overrides for run in runs) and _one_vote_a_world(runs, varying):
         varying = [key for key in varying if key != STRENGTHS]
     groups: dict[tuple[tuple[str, str], ...], dict[str, TrainedRun]] = {}
     for run in runs:
@@ -103,10 +100,24 @@ def grouped(runs: Sequence[TrainedRun]) -> list[Group]:
                 "name each run once."
             )
         members[run.seed] = run
+    short = short_keys(varying)
     return [
-        Group(_name(settings, len(varying), alone=len(groups) == 1), dict(settings), members)
+        Group(_name(settings, short, alone=len(groups) == 1), dict(settings), members)
         for settings, members in groups.items()
     ]
+
+
+def differing(told: Sequence[Mapping[str, str]]) -> list[str]:
+    """The keys in which these differ, one that some of them lack included, in the order of their mention."""
+    keys = dict.fromkeys(key for one in told for key in one)
+    return [key for key in keys if len({one.get(key) for one in told}) > 1]
+
+
+def short_keys(keys: Sequence[str]) -> dict[str, str]:
+    """Of each key as many of its last parts as tell it from the others."""
+    tails = {key: [key.split(".", skipped)[-1] for skipped in range(key.count("."), -1, -1)] for key in keys}
+    shared = Counter(tail for some in tails.values() for tail in some)
+    return {key: next((tail for tail in some if shared[tail] == 1), key) for key, some in tails.items()}
 
 
 def _one_vote_a_world(runs: Sequence[TrainedRun], varying: Sequence[str]) -> bool:
@@ -118,12 +129,12 @@ def _one_vote_a_world(runs: Sequence[TrainedRun], varying: Sequence[str]) -> boo
     return all(len(some) == 1 for some in votes.values())
 
 
-def _name(settings: Sequence[tuple[str, str]], varying: int, *, alone: bool) -> str:
+def _name(settings: Sequence[tuple[str, str]], short: Mapping[str, str], *, alone: bool) -> str:
     if not settings:
-        return "all runs" if alone else "defaults"
-    if varying == 1:
+        return "all runs" if alone else DEFAULTS
+    if len(short) == 1 and settings[0][1] != DEFAULTS:
         return settings[0][1]
-    return ", ".join(f"{key.rsplit('.', 1)[-1]}={value}" for key, value in settings)
+    return ", ".join(f"{short[key]}={value}" for key, value in settings)
 
 
 def read_curves(file: Path) -> dict[str, list[tuple[int, float]]]:

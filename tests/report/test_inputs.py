@@ -1,6 +1,7 @@
 """What an input is, is told by its files; what is none or damaged is told in one sentence."""
 
 import json
+import re
 
 import pytest
 
@@ -41,6 +42,25 @@ def test_names_are_as_long_as_they_must_be(tmp_path):
     assert list(short_names([tmp_path / "p/a_b", tmp_path / "q/a-b"]).values()) == ["p/a_b", "q/a-b"]
 
 
+def test_groups_of_names_that_are_nearly_the_same_keep_their_own_figures_and_anchors(
+    artefacts, report, tmp_path
+):
+    key = "denoise.recipe.steps.flip.where.weaker_than"
+    values = ("-0.5", "0.5", "0.5 2")
+    for seed, value in enumerate(values):
+        artefacts.write_run(tmp_path / f"runs/{seed}", seed, overrides=[f"{key}={value}"])
+    made = report(tmp_path / "runs")
+    figures = json.loads((made / "report.json").read_text())["figures"]
+    shown = [figures[f"run_{name}_test_margins"] for name in ("0_5", "0_5_2", "0_5_2_2")]
+    for seed, margins in enumerate(shown):
+        own = json.loads((tmp_path / f"runs/{seed}/figures.json").read_text())["sets"]["test"]["margins"]
+        assert margins == own
+    page = (made / "report.html").read_text()
+    anchors = re.findall(r" id='([^']*)'", page)
+    assert len(set(anchors)) == len(anchors) and {"run_0_5", "run_0_5_2", "run_0_5_2_2"} <= set(anchors)
+    assert set(re.findall("href=[\"']#([^\"']*)", page)) <= set(anchors)
+
+
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
@@ -61,7 +81,7 @@ def test_what_is_nothing_known_is_told_with_what_is(artefacts, tmp_path, monkeyp
 READ = {
     "metrics.json": ("write_run", lambda path: read_run(path, {})),
     "metrics.csv": ("write_run", lambda path: read_run(path, {})),
-    "figures.json": ("write_run", lambda path: one_run.section(read_run(path, {}), "x")),
+    "figures.json": ("write_run", lambda path: one_run.section(read_run(path, {}), "x", "run_x")),
     "worth_reading.jsonl": ("write_vote", lambda path: votes.section(path, "x")),
     "manifest.json": ("write_vote", lambda path: votes.section(path, "x")),
     "strengths.parquet": ("write_vote", lambda path: votes.section(path, "x")),
@@ -101,7 +121,7 @@ def test_inputs_that_keep_little_are_reported_with_what_they_have(artefacts, tmp
     ):
         for name in names:
             (directory / name).unlink()
-    section = one_run.section(read_run(run, {}), "old")
+    section = one_run.section(read_run(run, {}), "old", "run_old")
     assert "kept no figures.json" in section.lead
     assert [plot.name for plot in section.plots] == ["run_old_accuracy_curves", "run_old_loss_curves"]
     section, summary = votes.section(vote, "bare")
@@ -122,7 +142,7 @@ def test_inputs_that_keep_little_are_reported_with_what_they_have(artefacts, tmp
 
 
 def test_a_run_on_several_responses_a_prompt_shows_its_best_of_n(artefacts, tmp_path):
-    table = one_run.section(read_run(artefacts.write_run(tmp_path / "run"), {}), "one").tables[0]
+    table = one_run.section(read_run(artefacts.write_run(tmp_path / "run"), {}), "one", "run_one").tables[0]
     assert ["best of n", "0.600 (0.500 to 0.700)"] in table.rows
 
 
@@ -130,6 +150,6 @@ def test_policies_without_gold_have_no_figure_of_it(artefacts, tmp_path):
     names = {}
     for gold in (True, False):
         run = read_run(artefacts.write_policy(tmp_path / str(gold), gold=gold), {})
-        names[gold] = {plot.name.removeprefix("run_p_") for plot in one_run.section(run, "p").plots}
+        names[gold] = {plot.name.removeprefix("run_p_") for plot in one_run.section(run, "p", "run_p").plots}
     assert names[True] - names[False] == {"gold_against_proxy"}
     assert names[False] == {"reward", "kl", "length", "explained_variance"}

@@ -34,6 +34,25 @@ def test_groups_differ_in_what_varies_and_not_in_the_seed(tmp_path):
         grouped([*runs, runs[0]])
 
 
+def test_names_of_groups_have_as_much_of_a_key_as_tells_it_from_others(tmp_path):
+    flip, soft = (f"denoise__recipe__steps__{name}__where__below" for name in ("flip", "soft"))
+    told = [
+        {"loss": "hinge", flip: 0.2},
+        {"loss": "hinge", soft: 0.2},
+        {"loss": "hinge", "where__below": 0.2},
+        {},
+    ]
+    names = [group.name for group in grouped([run(tmp_path, 0.5, **one) for one in told])]
+    assert names == [
+        "loss=hinge, flip.where.below=0.2",
+        "loss=hinge, soft.where.below=0.2",
+        "loss=hinge, where.below=0.2",
+        "defaults",
+    ]
+    alone = grouped([run(tmp_path, 0.5, **one) for one in ({"loss": "defaults"}, {})])
+    assert [group.name for group in alone] == ["loss=defaults", "defaults"]
+
+
 def test_two_votes_on_one_world_are_two_groups(tmp_path):
     def groups(worlds):
         return grouped(
