@@ -98,9 +98,17 @@ def by_slice(numbers: Numbers) -> "Figure":
     figure = new_figure((SIZE[0], 4.3))
     axes = figure.subplots()
     style(axes, f"{numbers['metric']} after training on one tenth alone")
-    for label, line in numbers["lines"].items():
-        colour = ORANGE if label == "flipped" else BLUE
-        axes.plot(line["tenths"], line["mean"], "o-", color=colour, markersize=5, linewidth=1.2, label=label)
+    for number, (label, line) in enumerate(numbers["lines"].items()):
+        colour = COLOURS[number % len(COLOURS)]
+        axes.plot(
+            line["tenths"],
+            line["mean"],
+            "o-",
+            color=colour,
+            markersize=5,
+            linewidth=1.2,
+            label=_wrapped(label, LEGEND),
+        )
         for x, low, high in zip(line["tenths"], line["low"], line["high"], strict=True):
             if low is not None:
                 axes.plot([x, x], [low, high], color=colour, linewidth=1.6)
@@ -120,7 +128,7 @@ def by_slice(numbers: Numbers) -> "Figure":
     axes.axhline(0.5, color=GREY, linewidth=0.9)
     axes.set(xlabel="tenth by strength, the weakest first", ylabel=numbers["metric"])
     axes.set_xticks(range(1, 11))
-    legend_below(axes)
+    legend_below(axes, 1 if max(map(len, numbers["lines"])) > LEGEND // 2 else 2)
     return figure
 
 

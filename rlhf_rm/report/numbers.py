@@ -4,13 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rlhf_rm.report.runs import Group, TrainedRun
+from rlhf_rm.report.runs import Group, TrainedRun, differing, short_keys
 from rlhf_rm.report.table import Estimate, estimate, metric_of, over_seeds
 
 SLICE = "denoise.recipe.steps.slice.number"
 FLIP = "denoise.recipe.steps.slice.flip"
+OF = "denoise.recipe.steps.slice.of"
+TENTHS = "10"  # of how many slices each is a tenth, as in the paper
 POINTS = 300  # of a curve: more than a figure can show
 Numbers = dict[str, Any]
+Line = tuple[str, tuple[tuple[str, str], ...]]  # how the labels are, and the other settings
 
 
 def comparison(groups: Sequence[Group], name: str) -> Numbers | None:
@@ -37,25 +40,39 @@ def curves(groups: Sequence[Group], name: str) -> Numbers | None:
 
 
 def by_slice(groups: Sequence[Group], name: str) -> Numbers | None:
-    """A metric by the slice of strength that was trained on, as in the paper; None without slices."""
-    lines: dict[str, list[tuple[int, Estimate]]] = {}
+    """A metric by the tenth by strength that was trained on, as in the paper; None without such runs.
+
+    A line is of the labels as they are or flipped, and of the other settings, where lines differ in any.
+    """
+    lines = _by_tenth(groups)
+    varying = short_keys(differing([dict(rest) for _, rest in lines]))
+    shown = {}
+    for (side, rest), tenths in lines.items():
+        found = {number: over_seeds(group, name) for number, group in sorted(tenths.items())}
+        known = {number: one for number, one in found.items() if one is not None}
+        if known:
+            settings = [f"{varying[key]}={value}" for key, value in rest if key in varying]
+            shown[", ".join([side, *settings])] = {"tenths": list(known), **_columns(list(known.values()))}
+    return {"metric": name, "lines": dict(sorted(shown.items()))} if shown else None
+
+
+def _by_tenth(groups: Sequence[Group]) -> dict[Line, dict[int, Group]]:
+    """The groups that trained on one tenth, by their line and by the tenth, from 1, the weakest.
+
+    What they were told counts, not what varies: runs of which all are flipped are flipped.
+    """
+    lines: dict[Line, dict[int, Group]] = {}
     for group in groups:
-        if SLICE in group.settings and (found := over_seeds(group, name)) is not None:
-            flipped = group.settings.get(FLIP, "false").lower() == "true"
-            label = "flipped" if flipped else "as labelled"
-            lines.setdefault(label, []).append((int(group.settings[SLICE]) + 1, found))
-    if not lines:
-        return None
-    return {
-        "metric": name,
-        "lines": {
-            label: {
-                "tenths": [number for number, _ in sorted(points, key=lambda one: one[0])],
-                **_columns([found for _, found in sorted(points, key=lambda one: one[0])]),
-            }
-            for label, points in sorted(lines.items())
-        },
-    }
+        told = next(iter(group.runs.values())).overrides
+        if SLICE not in told or told.get(OF, TENTHS) != TENTHS:
+            continue
+        side = "flipped" if told.get(FLIP, "false").lower() == "true" else "as labelled"
+        rest = {key: value for key, value in group.settings.items() if key not in (SLICE, FLIP, OF)}
+        tenths, number = lines.setdefault((side, tuple(rest.items())), {}), int(told[SLICE]) + 1
+        # One was told a default, and another not: they are the same.
+        others = tenths[number].runs if number in tenths else {}
+        tenths[number] = Group(group.name, rest, {**others, **group.runs})
+    return lines
 
 
 def reliability(groups: Sequence[Group]) -> Numbers | None:

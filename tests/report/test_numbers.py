@@ -48,6 +48,30 @@ def test_slices_are_those_of_the_runs_beside_the_papers(tmp_path):
     assert numbers.by_slice(grouped([run(tmp_path, 0.5, seed=1)]), "accuracy") is None
 
 
+def test_slices_are_named_by_what_their_runs_were_told_and_not_by_what_varies(tmp_path):
+    def found(*told, beside=()):
+        slices = [
+            run(tmp_path, 0.1 * number, seed=1, denoise__recipe__steps__slice__number=number, **one)
+            for one in told
+            for number in (1, 0)
+        ]
+        shown = numbers.by_slice(grouped([*slices, *beside]), "accuracy")
+        return shown and {label: (line["tenths"], line["mean"]) for label, line in shown["lines"].items()}
+
+    flip, of = (f"denoise__recipe__steps__slice__{name}" for name in ("flip", "of"))
+    line = ([1, 2], [0.0, 0.1])
+    assert found({flip: "True"}) == {"flipped": line}
+    assert found({"data__flip_rate": 0, flip: "true"}, {"data__flip_rate": 0.2}) == {
+        "as labelled, flip_rate=0.2": line,
+        "flipped, flip_rate=0": line,
+    }
+    assert found({"data__flip_rate": 0.2}, {}) == {"as labelled": line, "as labelled, flip_rate=0.2": line}
+    assert found({flip: "false"}, {of: 10}) == {"as labelled": line}  # what they are if nothing is told
+    plain = run(tmp_path, 0.5, seed=1, denoise="none")
+    assert found({"denoise": "slice"}, beside=[plain]) == {"as labelled": line}
+    assert found({of: 5}, {}) == {"as labelled": line} and found({of: 5}) is None
+
+
 def test_comparisons_leave_out_groups_without_the_metric_and_need_two(tmp_path):
     runs = [run(tmp_path, 0.5 + seed / 10, seed=seed, denoise=d) for seed in (1, 2) for d in "ab"]
     found = numbers.comparison(grouped(runs), "accuracy")
