@@ -4,6 +4,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
+
+# What is raised where something is missing or of another type, or where text is no JSON or YAML.
+DAMAGE = (
+    AttributeError,
+    EOFError,
+    IndexError,
+    KeyError,
+    StopIteration,
+    TypeError,
+    ValueError,
+    yaml.YAMLError,
+)
+
 
 class UserError(Exception):
     """Bad input or configuration, told in one sentence: what was got, where, and how to mend it.
@@ -31,7 +45,7 @@ def reading(file: Path, mend: str) -> Iterator[None]:
     """
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration, EOFError) as error:
+    except DAMAGE as error:
         raise UserError(
             f"{file} does not hold what this version reads ({type(error).__name__}: "
             f"{first_line(error)}): {mend}."

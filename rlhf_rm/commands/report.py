@@ -4,9 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+import yaml
+from omegaconf import DictConfig
 
 from rlhf_rm.commands.quiet import quiet
+from rlhf_rm.errors import reading
 from rlhf_rm.files import write_json, write_text
 from rlhf_rm.plots.style import palettes
 from rlhf_rm.report import evaluations, groups, judgements, rounds, votes
@@ -63,12 +65,19 @@ def run(cfg: DictConfig) -> dict[str, Any]:
 
 
 def told(run_dir: Path) -> dict[str, str]:
-    """The overrides of a run by key; one that Hydra did not start is told from others by its directory."""
+    """The overrides of a run by key; one that Hydra did not start is told from others by its directory.
+
+    Raises:
+        UserError: the file of them is damaged.
+    """
     file = run_dir / ".hydra" / "overrides.yaml"
     if not file.is_file():
         return {"run": str(run_dir)}
-    given = [str(one).split("=", 1) for one in OmegaConf.load(file)]
-    return {key.lstrip("+~"): value for key, value in (one for one in given if len(one) == 2)}
+    with reading(file, f"train the run anew, or leave {run_dir} out"):
+        # As typed: what `${…}` stands for is of the machine, and may be a secret.
+        given = yaml.safe_load(file.read_text(encoding="utf-8"))
+        pairs = [one.split("=", 1) for one in given if "=" in one or not one.startswith("~")]
+        return {key.lstrip("+~"): value for key, value in pairs}
 
 
 def write(run_dir: Path, report: dict[str, Any], sections: Sequence[Section], lead: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ import re
 
 import pytest
 
+from rlhf_rm.commands.report import told
 from rlhf_rm.errors import UserError
 from rlhf_rm.report import evaluations, judgements, rounds, votes
 from rlhf_rm.report import run as one_run
@@ -73,14 +74,15 @@ def test_what_is_nothing_known_is_told_with_what_is(artefacts, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     artefacts.write_started(tmp_path / "begun", [])
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as raised:
         find_inputs([pattern])
-    assert message in str(told.value) and "\n" not in str(told.value)
+    assert message in str(raised.value) and "\n" not in str(raised.value)
 
 
 READ = {
     "metrics.json": ("write_run", lambda path: read_run(path, {})),
     "metrics.csv": ("write_run", lambda path: read_run(path, {})),
+    ".hydra/overrides.yaml": ("write_run", told),
     "figures.json": ("write_run", lambda path: one_run.section(read_run(path, {}), "x", "run_x")),
     "worth_reading.jsonl": ("write_vote", lambda path: votes.section(path, "x")),
     "manifest.json": ("write_vote", lambda path: votes.section(path, "x")),
@@ -106,10 +108,17 @@ def test_a_damaged_file_is_named(artefacts, tmp_path, name, damage):
     file.write_bytes(contents[damage])
     if name == "metrics.csv":
         file.write_bytes(b"step,val/accuracy\n10,much\n" if damage != "bytes" else b"step,a\n1,\xff\n")
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as raised:
         read(tmp_path / "it")
-    assert name in str(told.value) and str(tmp_path / "it") in str(told.value)
-    assert "\n" not in str(told.value)
+    assert name in str(raised.value) and str(tmp_path / "it") in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_what_a_run_was_told_is_read_as_it_was_typed(artefacts, tmp_path):
+    typed = ["seed=1", "+data.path=${oc.env:HOME}/a=b", "denoise=", "~callbacks.throughput"]
+    artefacts.write_started(tmp_path / "it", typed)
+    assert told(tmp_path / "it") == {"seed": "1", "data.path": "${oc.env:HOME}/a=b", "denoise": ""}
+    assert told(tmp_path) == {"run": str(tmp_path)}
 
 
 def test_inputs_that_keep_little_are_reported_with_what_they_have(artefacts, tmp_path):
@@ -130,11 +139,11 @@ def test_inputs_that_keep_little_are_reported_with_what_they_have(artefacts, tmp
     bare = rounds.section(artefacts.write_rounds(tmp_path / "rounds"), "x")
     names = [plot.name.removeprefix("rounds_x_") for plot in bare[0].plots]
     assert names == ["outcomes", "accuracy", "scores", "spread", "gold_against_proxy"]
-    told = json.loads((tmp_path / "rounds/rounds.json").read_text())
-    for row in told["rounds"]:
+    kept = json.loads((tmp_path / "rounds/rounds.json").read_text())
+    for row in kept["rounds"]:
         for key in ("apart", "reward", "gold"):
             del row[key]
-    (tmp_path / "rounds/rounds.json").write_text(json.dumps(told))
+    (tmp_path / "rounds/rounds.json").write_text(json.dumps(kept))
     for number in range(3):
         (tmp_path / f"rounds/round_{number:02d}/policy/metrics.json").unlink()
     section, _ = rounds.section(tmp_path / "rounds", "x")
