@@ -26,6 +26,9 @@ class BestCheckpoint(L.Callback):
         metric: a logged metric, such as ``val/accuracy``.
         mode: ``max`` or ``min``.
 
+    Attributes:
+        restored: whether the weights are no longer those of the last step.
+
     Raises:
         UserError: an unknown mode.
     """
@@ -36,6 +39,7 @@ class BestCheckpoint(L.Callback):
         self.path, self.metric, self.mode = Path(directory) / FILE, metric, mode
         self.value: float | None = None
         self.step = 0
+        self.restored = False
 
     def state_dict(self) -> dict[str, Any]:
         """The best so far, for a resumed run."""
@@ -76,6 +80,7 @@ class BestCheckpoint(L.Callback):
             trainer.strategy.load_whole(trained, weights)
         else:
             trained.load_state_dict(weights)
+        self.restored = True
         log.info(
             "best %s %.4f at step %d: its weights are tested and exported", self.metric, self.value, self.step
         )

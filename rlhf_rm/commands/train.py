@@ -78,9 +78,7 @@ def run(cfg: DictConfig) -> float | None:
             parts = build_run(cfg)
             with closing(parts.module):
                 fit(trainer, parts, checkpoint)
-                best = any(isinstance(callback, BestCheckpoint) for callback in _callbacks(trainer))
-                if best or parts.module.validated_step != trainer.global_step:
-                    trainer.validate(parts.module, datamodule=parts.datamodule, verbose=False)
+                validate(trainer, parts)
                 measured = _measured(trainer)
                 trainer.test(parts.module, datamodule=parts.datamodule, verbose=False)
                 measured |= _measured(trainer)
@@ -108,6 +106,22 @@ def fit(trainer: L.Trainer, parts: Run, checkpoint: Path | None) -> None:
         raise UserError(
             "training was interrupted; add resume=auto to the same command and run directory to go on."
         ) from error
+
+
+def validate(trainer: L.Trainer, parts: Run) -> None:
+    """Measure the weights that are tested, unless the last validation of the fit has.
+
+    Loggers hear nothing of weights that were put back: their curves are those of the training to its end.
+    """
+    restored = any(isinstance(one, BestCheckpoint) and one.restored for one in _callbacks(trainer))
+    if not restored and parts.module.validated_step == trainer.global_step:
+        return
+    loggers = trainer.loggers
+    try:
+        trainer.loggers = [] if restored else loggers
+        trainer.validate(parts.module, datamodule=parts.datamodule, verbose=False)
+    finally:
+        trainer.loggers = loggers
 
 
 def with_whole_model(cfg: DictConfig, trainer: L.Trainer, parts: Run) -> Run:

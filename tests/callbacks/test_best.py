@@ -3,6 +3,8 @@ import torch
 
 from rlhf_rm.callbacks.best import BestCheckpoint
 from rlhf_rm.errors import UserError
+from rlhf_rm.report.runs import read_run
+from rlhf_rm.report.table import metric_of
 
 
 def fit(tiny, directory, best, **settings):
@@ -62,3 +64,21 @@ def test_early_stopping_ends_the_run_and_exports_the_best(rlhf_rm, small, tmp_pa
     assert ended.code == 0, ended.err
     steps = sorted(path.name for path in (run / "checkpoints").iterdir())
     assert steps == ["best.ckpt", "manifest.json", "step_00000002.ckpt"]
+
+
+def test_curves_are_those_of_the_training_though_the_best_weights_are_tested(rlhf_rm, small, tmp_path):
+    def trained(name, *told):
+        told = [*small, "trainer.val_check_interval=1", "trainer.max_steps=3", *told]
+        ended = rlhf_rm("train", *told, f"hydra.run.dir={tmp_path}/{name}")
+        assert ended.code == 0, ended.err
+        return read_run(tmp_path / name, {})
+
+    plain = trained("plain")
+    curve = plain.curves["val/loss"]
+    first, *_, last = (value for _, value in curve)
+    mode = "max" if first > last else "min"  # so that the end is not the best
+    best = trained("best", "callbacks=best", "callbacks.best.metric=val/loss", f"callbacks.best.mode={mode}")
+    assert best.metrics["val/loss"] == pytest.approx(first) != pytest.approx(last)
+    assert best.curves["val/loss"] == curve and len(curve) == 3
+    assert metric_of(best, "lost val/loss") == metric_of(plain, "lost val/loss")
+    assert best.curves["test/loss"] == [(3, pytest.approx(best.metrics["loss"]))]  # is logged as ever
