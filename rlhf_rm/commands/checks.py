@@ -2,10 +2,12 @@
 
 from importlib.util import find_spec
 
-from hydra.utils import get_class
+from hydra.utils import get_class, instantiate
 from lightning.pytorch import strategies
 from omegaconf import DictConfig, OmegaConf
 
+from rlhf_rm.data.denoised import DenoisedDataModule, refuse_no_recipe
+from rlhf_rm.data.relabel import Relabelling
 from rlhf_rm.errors import UserError
 from rlhf_rm.losses.swav import SwAVLoss
 from rlhf_rm.methods.policy import PolicyModule
@@ -26,26 +28,10 @@ def check_config(cfg: DictConfig) -> None:
     Raises:
         UserError: see the functions below.
     """
-    check_numbers(cfg)
     check_precision(cfg)
     check_metric(cfg)
     check_groups(cfg)
     check_strategy(cfg)
-
-
-def check_numbers(cfg: DictConfig) -> None:
-    """Refuse what Lightning would only notice after the data is read and the base model made.
-
-    Raises:
-        UserError: a number of epochs or steps that is none, or a learning rate.
-    """
-    rate = cfg.optimizer.get("lr")
-    if rate is not None and not (isinstance(rate, int | float) and rate > 0):
-        raise UserError(f"optimizer.lr={rate} must be a number above 0, such as 5e-6.")
-    for key in ("max_epochs", "max_steps"):
-        value = cfg.trainer.get(key)
-        if value is not None and not (isinstance(value, int) and value >= -1):
-            raise UserError(f"trainer.{key}={value} must be a whole number, or -1 for no limit.")
 
 
 def check_precision(cfg: DictConfig) -> None:
@@ -101,6 +87,19 @@ def check_groups(cfg: DictConfig) -> None:
         raise UserError(
             "denoise=… changes the labels of preferences, which this method does not read: leave it out."
         )
+
+
+def check_recipe(cfg: DictConfig) -> None:
+    """Refuse a recipe that is missing, or without its strengths, before a base model is made for nothing.
+
+    Raises:
+        UserError: see above, and what the recipe's settings or the file of strengths are refused for.
+    """
+    told = cfg.method.datamodule
+    if issubclass(get_class(told._target_), DenoisedDataModule):
+        refuse_no_recipe(told.recipe)
+    if told.get("recipe") is not None:
+        Relabelling(told.strengths, instantiate(told.recipe))
 
 
 def check_strategy(cfg: DictConfig) -> None:

@@ -23,7 +23,7 @@ from rlhf_rm.methods.scoring import pair_rewards
 from rlhf_rm.metrics.drawn import drawn
 from rlhf_rm.metrics.evaluation import all_scores_equal
 from rlhf_rm.metrics.split import evaluate_split
-from rlhf_rm.models.load import LoadedReward, load_reward_model, longest
+from rlhf_rm.models.load import LoadedReward, load_reward_model
 from rlhf_rm.plots.preference import preference_figures
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         source,
         loaded.tokenizer,
         layout=loaded.model.backbone.choose_layout(cfg.loader.layout),
-        max_length=longest(cfg.max_length, loaded.max_length),
+        max_length=min(cfg.max_length or loaded.max_length, loaded.max_length),
         too_long=cfg.loader.too_long,
         batch_size=1,
         eval_batch_size=cfg.loader.eval_batch_size,

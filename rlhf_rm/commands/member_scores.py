@@ -27,7 +27,7 @@ from rlhf_rm.data.types import PreferencePair, PreferenceSource
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import cached_directory, fingerprint
 from rlhf_rm.methods.scoring import pair_differences
-from rlhf_rm.models.load import LoadedReward, load_reward_model, longest, tokenizer_of
+from rlhf_rm.models.load import LoadedReward, load_reward_model, tokenizer_of
 
 log = logging.getLogger(__name__)
 SCORES = "differences.npy"  # of a model on the pairs that it scores in a split, (S, B)
@@ -121,7 +121,7 @@ class Scoring:
             self.source,
             loaded.tokenizer,
             layout=loaded.model.backbone.choose_layout(cfg.loader.layout),
-            max_length=longest(cfg.max_length, loaded.max_length),
+            max_length=min(cfg.max_length or loaded.max_length, loaded.max_length),
             too_long=cfg.loader.too_long,
             batch_size=1,
             eval_batch_size=cfg.loader.eval_batch_size,

@@ -19,7 +19,7 @@ from rlhf_rm.callbacks.checkpoint import check_readable, checkpoints, damage, ne
 from rlhf_rm.callbacks.throughput import Throughput
 from rlhf_rm.cli import RANK_CONFIG, register_resolvers
 from rlhf_rm.commands.build import Run, build_run, build_trainer
-from rlhf_rm.commands.checks import check_config
+from rlhf_rm.commands.checks import check_config, check_recipe
 from rlhf_rm.commands.export import export_run
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.commands.responses import row, write_rows
@@ -64,6 +64,7 @@ def run(cfg: DictConfig) -> float | None:
     register_resolvers()  # a job of a sweep may run in a process of its own
     run_dir = Path(cfg.paths.run_dir)
     check_config(cfg)
+    check_recipe(cfg)
     checkpoint = find_checkpoint(run_dir, cfg.resume)
     if checkpoint is not None:
         check_readable(checkpoint)

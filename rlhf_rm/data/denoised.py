@@ -16,11 +16,7 @@ class DenoisedDataModule(PreferenceDataModule):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.relabelling is None:
-            raise UserError(
-                "method=denoised needs a recipe: add denoise=flip (or soft, margin, drop, …) and "
-                "denoise.strengths=DIR."
-            )
+        refuse_no_recipe(self.relabelling)
 
     @property
     def train_strengths(self) -> Strengths:
@@ -28,3 +24,16 @@ class DenoisedDataModule(PreferenceDataModule):
         self.split("train")
         assert self.relabelling is not None and self.relabelling.of_train is not None
         return self.relabelling.of_train
+
+
+def refuse_no_recipe(recipe: Any) -> None:
+    """Refuse None.
+
+    Raises:
+        UserError: it is.
+    """
+    if recipe is None:
+        raise UserError(
+            "method=denoised needs a recipe: add denoise=flip (or soft, margin, drop, …) and "
+            "denoise.strengths=DIR."
+        )

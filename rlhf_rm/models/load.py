@@ -169,19 +169,6 @@ def load_policy(
     return LoadedPolicy(network, tokenizer, limit, directory)
 
 
-def longest(asked: Any, limit: int) -> int:
-    """How many tokens a sequence may have: as many as were asked for, and no more than a model takes.
-
-    Raises:
-        UserError: what was asked for is no number of tokens.
-    """
-    if asked is not None and (not isinstance(asked, int) or isinstance(asked, bool) or asked < 1):
-        raise UserError(
-            f"max_length={asked} is no number of tokens: at least 1, or null for what the model takes."
-        )
-    return min(asked or limit, limit)
-
-
 def _ready(network: Any, tokenizer: PreTrainedTokenizerBase, device: str) -> tuple[Any, int]:
     """The network in evaluation mode on its device, with room for every token; its longest sequence."""
     if len(tokenizer) > network.get_input_embeddings().weight.shape[0]:
