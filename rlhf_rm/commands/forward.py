@@ -26,7 +26,7 @@ OWN = (
 )
 REFUSED = {
     "resume": "each step goes on where it was interrupted by itself",
-    "experiment": "an experiment is a sweep of trainings: write out what it sets",
+    "experiment": "an experiment sets up one training, or a sweep of them: write out what it sets",
     "optimized_metric": "iterate has no single metric",
     "hparams_search": "iterate has no single metric to search by",
 }

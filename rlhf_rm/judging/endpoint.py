@@ -61,7 +61,9 @@ class EndpointJudge:
         try:
             import openai
         except ImportError as error:
-            raise UserError("judge=endpoint needs the extra: pip install 'rlhf-rm[endpoint]'.") from error
+            raise UserError(
+                "judge=endpoint needs the extra: pip install -c constraints.txt -e '.[endpoint]'."
+            ) from error
         if question_file is not None:
             if not Path(question_file).is_file():
                 raise UserError(f"judge.question_file={question_file} is no file.")

@@ -44,7 +44,7 @@ class QLoRA(LoRA):
             )
         if importlib.util.find_spec("bitsandbytes") is None:
             raise UserError(
-                "adapter=qlora needs bitsandbytes, which is not installed: pip install 'rlhf-rm[qlora]', "
+                "adapter=qlora needs bitsandbytes, which is not installed: pip install -c constraints.txt -e '.[qlora]', "
                 "or use adapter=lora."
             )
         config = BitsAndBytesConfig(
