@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from rlhf_rm.denoise.base import Labels
-from rlhf_rm.errors import UserError
+from rlhf_rm.denoise.base import Labels, check_number
 
 
 @dataclass(frozen=True)
@@ -23,9 +22,6 @@ class AdaptiveMargin:
 
     def __call__(self, labels: Labels) -> Labels:
         """See :class:`~rlhf_rm.denoise.base.LabelStep`."""
-        if self.scale < 0 or self.clip <= 0:
-            raise UserError(
-                f"denoise.recipe.steps.margin: scale={self.scale} must be at least 0 and "
-                f"clip={self.clip} above 0."
-            )
+        check_number("scale", self.scale, "of at least 0", lambda scale: scale >= 0)
+        check_number("clip", self.clip, "above 0", lambda clip: clip > 0)
         return replace(labels, margin=labels.margin + self.scale * labels.mean.clamp(-self.clip, self.clip))

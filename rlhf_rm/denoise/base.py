@@ -3,15 +3,18 @@
 Shape legend: M members, B training pairs. Strengths and margins are in reward units.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from numbers import Real
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from rlhf_rm.errors import UserError
 from rlhf_rm.functional.voting import strength_rank
+from rlhf_rm.overrides import override_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,10 @@ class Labels:
     keep: Tensor
 
 
+class SettingError(UserError):
+    """A setting of a step is not what it may be: ``NAME=VALUE must be …``; :class:`Recipe` adds whose."""
+
+
 class LabelStep(Protocol):
     """One step of a recipe: changes label columns by strength; subclass nothing, be callable."""
 
@@ -47,7 +54,8 @@ class LabelStep(Protocol):
         """The changed labels.
 
         Raises:
-            UserError: a setting out of its range.
+            SettingError: a setting out of its range.
+            UserError: labels that it cannot change.
         """
         ...
 
@@ -84,8 +92,11 @@ class Recipe:
             weight=torch.ones(len(mean), dtype=torch.float64),
             keep=torch.ones(len(mean), dtype=torch.bool),
         )
-        for step in self.steps.values():
-            labels = step(labels)
+        for name, step in self.steps.items():
+            try:
+                labels = step(labels)
+            except SettingError as error:
+                raise UserError(f"denoise.recipe.steps.{name}.{error}") from error
         if not (labels.keep & (labels.weight > 0)).any():
             raise UserError(
                 f"the recipe {' + '.join(self.steps) or 'without steps'} leaves none of the {len(mean)} "
@@ -116,9 +127,28 @@ def flipped(labels: Labels, which_B: Tensor) -> Labels:
     )
 
 
-def check_share(name: str, value: float) -> None:
-    """Refuse a share outside [0, 1]."""
-    if not 0 <= value <= 1:
-        raise UserError(
-            f"denoise.recipe.steps.{name}={value} is a share of pairs: give a number from 0 to 1."
-        )
+def check_number(
+    name: str, value: Any, allowed: str, holds: Callable[[Any], bool], whole: bool = False
+) -> None:
+    """Refuse a setting that is no real, finite number, or not one of those allowed.
+
+    Args:
+        name: of the setting, as it stands under its step.
+        value: what it was set to, of whatever type.
+        allowed: which numbers, in words: ``above 0``.
+        holds: whether a number is one of them.
+        whole: whether it has to be a whole one.
+
+    Raises:
+        SettingError: see above.
+    """
+    # To Python a boolean is a number too, but nobody means one.
+    number = not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
+    if not number or not holds(value) or (whole and value != int(value)):
+        kind = "a whole number" if whole else "a number"
+        raise SettingError(f"{override_of(name, value)} must be {kind} {allowed}.")
+
+
+def check_share(name: str, value: Any) -> None:
+    """Refuse a setting that is no number from 0 to 1; see :func:`check_number`."""
+    check_number(name, value, "from 0 to 1", lambda share: 0 <= share <= 1)

@@ -4,8 +4,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from rlhf_rm.denoise.base import Labels
-from rlhf_rm.errors import UserError
+from rlhf_rm.denoise.base import Labels, check_number, check_share
 
 
 @dataclass(frozen=True)
@@ -24,10 +23,7 @@ class Reweight:
 
     def __call__(self, labels: Labels) -> Labels:
         """See :class:`~rlhf_rm.denoise.base.LabelStep`."""
-        if self.temperature <= 0 or not 0 <= self.floor <= 1:
-            raise UserError(
-                f"denoise.recipe.steps.reweight: temperature={self.temperature} must be above 0 and "
-                f"floor={self.floor} from 0 to 1."
-            )
+        check_number("temperature", self.temperature, "above 0", lambda temperature: temperature > 0)
+        check_share("floor", self.floor)
         weight_B = torch.sigmoid(labels.mean / self.temperature).clamp(min=self.floor)
         return replace(labels, weight=labels.weight * weight_B)

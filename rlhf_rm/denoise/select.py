@@ -5,15 +5,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rlhf_rm.denoise.base import Labels, check_share
-from rlhf_rm.errors import UserError
+from rlhf_rm.denoise.base import Labels, SettingError, check_number, check_share
 
 
 @dataclass(frozen=True)
 class Select:
     """Pairs by the rank of their strength before any flip, or by the strength itself.
 
-    All conditions that are given have to hold; without any every pair is selected.
+    All conditions that are given have to hold; without any every pair is selected. Messages name them as
+    settings of a step's ``where``.
 
     Args:
         above: share of the pairs below which none is taken: 0.9 selects the strongest tenth.
@@ -29,14 +29,14 @@ class Select:
         """Whether each pair is selected, (B,).
 
         Raises:
-            UserError: a share outside [0, 1], or none between the two.
+            SettingError: a share outside [0, 1], none between the two, or a strength that is no number.
         """
-        check_share("….above", self.above)
-        check_share("….below", self.below)
+        check_share("where.above", self.above)
+        check_share("where.below", self.below)
+        if self.weaker_than is not None:
+            check_number("where.weaker_than", self.weaker_than, "or null", lambda _: True)
         if self.above >= self.below:
-            raise UserError(
-                f"no pair lies above {self.above} and below {self.below}: let above be the smaller."
-            )
+            raise SettingError(f"where.above={self.above} must be smaller than where.below={self.below}.")
         chosen: Tensor = (labels.rank >= self.above) & (labels.rank < self.below)
         if self.weaker_than is not None:
             chosen &= labels.mean < self.weaker_than

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-from rlhf_rm.denoise.base import Labels, flipped
+from rlhf_rm.denoise.base import Labels, SettingError, check_number, flipped
 from rlhf_rm.denoise.select import Select
-from rlhf_rm.errors import UserError
+from rlhf_rm.overrides import override_of
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Slice:
 
     def __call__(self, labels: Labels) -> Labels:
         """See :class:`~rlhf_rm.denoise.base.LabelStep`."""
-        if not 0 <= self.number < self.of:
-            raise UserError(
-                f"denoise.recipe.steps.slice: number={self.number} of={self.of}, but slices are numbered "
-                "from 0 to one less than there are."
-            )
+        check_number("of", self.of, "of at least 1", lambda of: of >= 1, whole=True)
+        numbered = f"from 0 to {self.of - 1}, one less than of"
+        check_number("number", self.number, numbered, lambda number: 0 <= number < self.of, whole=True)
+        if not isinstance(self.flip, bool):
+            raise SettingError(f"{override_of('flip', self.flip)} must be true or false.")
         where = Select(self.number / self.of, (self.number + 1) / self.of)
         selected = where(labels)
         labels = replace(labels, keep=labels.keep & selected)

@@ -4,9 +4,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from rlhf_rm.denoise.base import Labels
+from rlhf_rm.denoise.base import Labels, check_number
 from rlhf_rm.denoise.select import Select
-from rlhf_rm.errors import UserError
 from rlhf_rm.functional.preference import smooth
 
 
@@ -26,7 +25,6 @@ class SoftLabel:
 
     def __call__(self, labels: Labels) -> Labels:
         """See :class:`~rlhf_rm.denoise.base.LabelStep`."""
-        if not 0 <= self.alpha < 0.5:
-            raise UserError(f"denoise.recipe.steps.soft.alpha={self.alpha} must be from 0 to below 0.5.")
+        check_number("alpha", self.alpha, "from 0 to below 0.5", lambda alpha: 0 <= alpha < 0.5)
         soft_B = smooth(labels.target, self.alpha)
         return replace(labels, target=torch.where(self.where(labels), soft_B, labels.target))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from rlhf_rm.denoise.base import Labels
+from rlhf_rm.denoise.base import Labels, check_share
 from rlhf_rm.errors import UserError
 from rlhf_rm.functional.voting import vote_probability
 
@@ -22,8 +22,7 @@ class VoteTarget:
 
     def __call__(self, labels: Labels) -> Labels:
         """See :class:`~rlhf_rm.denoise.base.LabelStep`."""
-        if not 0 <= self.share <= 1:
-            raise UserError(f"denoise.recipe.steps.vote_target.share={self.share} must be from 0 to 1.")
+        check_share("share", self.share)
         if not len(labels.members_MB):
             raise UserError(
                 "denoise=vote_target needs each member's difference, but these strengths hold only their "

@@ -1,5 +1,6 @@
 """The recipes on ten pairs whose strengths are -4.5, -3.5, …, 4.5 in an order of their own."""
 
+from math import inf, nan
 from pathlib import Path
 
 import pytest
@@ -116,19 +117,38 @@ def test_slices_cover_pairs_that_no_ten_divides(pairs):
 @pytest.mark.parametrize(
     ("step", "message"),
     [
-        (Flip(Select(below=1.5)), "below=1.5 is a share of pairs"),
-        (Flip(Select(above=0.5, below=0.5)), "let above be the smaller"),
-        (SoftLabel(0.5, Select()), "soft.alpha=0.5 must be from 0 to below 0.5"),
-        (AdaptiveMargin(-1.0, 3.0), "scale=-1.0 must be at least 0"),
-        (Reweight(0.0, 0.0), "temperature=0.0 must be above 0"),
-        (VoteTarget(2.0), "share=2.0 must be from 0 to 1"),
-        (Slice(10, 10, False), "numbered from 0 to one less"),
-        (Drop(Select()), "leaves none of the 10 training pairs"),
+        (Flip(Select(below=1.5)), "where.below=1.5 must be a number from 0 to 1"),
+        (Flip(Select(below=None)), "where.below=null must be a number from 0 to 1"),
+        (Drop(Select(above="0,5")), "where.above='0,5' must be a number from 0 to 1"),
+        (Drop(Select(weaker_than="weak")), "where.weaker_than=weak must be a number or null"),
+        (Flip(Select(above=0.5, below=0.5)), "where.above=0.5 must be smaller than where.below=0.5"),
+        (SoftLabel(0.5, Select()), "alpha=0.5 must be a number from 0 to below 0.5"),
+        (SoftLabel(True, Select()), "alpha=true must be a number"),
+        (AdaptiveMargin(-1.0, 3.0), "scale=-1.0 must be a number of at least 0"),
+        (AdaptiveMargin("a", 3.0), "scale=a must be a number of at least 0"),
+        (AdaptiveMargin(nan, 3.0), "scale=nan must be a number of at least 0"),
+        (AdaptiveMargin(inf, 3.0), "scale=inf must be a number of at least 0"),
+        (AdaptiveMargin(1.0, 0), "clip=0 must be a number above 0"),
+        (Reweight(0.0, 0.0), "temperature=0.0 must be a number above 0"),
+        (Reweight(None, 0.0), "temperature=null must be a number above 0"),
+        (Reweight(1.0, 1.5), "floor=1.5 must be a number from 0 to 1"),
+        (VoteTarget(2.0), "share=2.0 must be a number from 0 to 1"),
+        (Slice(10, 10, False), "number=10 must be a whole number from 0 to 9, one less than of"),
+        (Slice(0.5, 10, False), "number=0.5 must be a whole number"),
+        (Slice("x", 10, False), "number=x must be a whole number"),
+        (Slice(None, 10, False), "number=null must be a whole number"),
+        (Slice(0, 2.5, False), "of=2.5 must be a whole number of at least 1"),
+        (Slice(0, 10, "no"), "flip='no' must be true or false"),
     ],
 )
 def test_settings_out_of_range_are_refused(step, message):
-    with pytest.raises(UserError, match=message):
-        apply(step)
+    with pytest.raises(UserError, match=f"^denoise.recipe.steps.mine.{message}"):
+        Recipe({"mine": step})(MEAN, MEAN, MEMBERS, MEAN)
+
+
+def test_a_recipe_that_leaves_no_pair_is_refused():
+    with pytest.raises(UserError, match="leaves none of the 10 training pairs"):
+        apply(Drop(Select()))
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -191,6 +191,17 @@ def test_bad_input_is_one_sentence(rlhf_rm, small, overrides, message):
     assert ended.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("denoise", "setting"),
+    [("drop", "drop.where.below=null"), ("slice", "slice.number=0.5"), ("margin", "margin.scale=nan")],
+)
+def test_a_bad_setting_of_a_recipe_is_one_sentence(rlhf_rm, small, gold, denoise, setting):
+    setting = f"denoise.recipe.steps.{setting}"
+    ended = rlhf_rm("train", *small, "method=denoised", f"denoise={denoise}", gold, setting)
+    assert ended.code == 2 and f"Error: {setting} must be a" in ended.err
+    assert ended.err.count("\n") == 1
+
+
 @pytest.mark.parametrize("method", [["method=reward"], ["method=ensemble", "members.size=2"]])
 def test_a_recipe_goes_with_every_method_that_reads_preferences(rlhf_rm, small, gold, tmp_path, method):
     ended = rlhf_rm("train", *small, *method, "denoise=flip", gold, f"hydra.run.dir={tmp_path}/run")
