@@ -22,8 +22,8 @@ class Relabelling:
     Args:
         strengths: the directory of a vote, its ``strengths.parquet``, or ``published`` for the columns
             that came with the data.
-        recipe: strengths (mean, std, members) and the data's margins to label columns; see
-            :class:`rlhf_rm.denoise.base.Recipe`.
+        recipe: strengths (mean, std, members) and the data's margins to
+            :class:`rlhf_rm.denoise.base.Labels`; see :class:`rlhf_rm.denoise.base.Recipe`.
 
     Attributes:
         of_train: the strengths of the training pairs, in their order, as the data labels them; None
@@ -67,7 +67,7 @@ class Relabelling:
             target=labels.target.float().numpy(),
             margin=labels.margin.float().numpy(),
             weight=labels.weight.float().numpy(),
-            keep=(labels.keep & (labels.weight > 0)).numpy() & train.labels.keep,
+            keep=labels.trained_on.numpy() & train.labels.keep,
         )
         told = summary(columns)
         log.info(

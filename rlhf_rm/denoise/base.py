@@ -16,6 +16,9 @@ from rlhf_rm.errors import UserError
 from rlhf_rm.functional.voting import strength_rank
 from rlhf_rm.overrides import override_of
 
+# Weights are stored in float32, and a step is divided by their sum: the inverse of less may be infinite.
+LEAST_WEIGHT = torch.finfo(torch.float32).tiny
+
 
 @dataclass(frozen=True, slots=True)
 class Labels:
@@ -29,7 +32,7 @@ class Labels:
         target: probability that chosen is better, (B,).
         margin: by how much chosen should exceed rejected, (B,).
         weight: in the mean of the losses, (B,).
-        keep: whether the pair is trained on, (B,), bool.
+        keep: whether the pair is trained on if it has a weight, (B,), bool.
     """
 
     mean: Tensor
@@ -41,6 +44,11 @@ class Labels:
     margin: Tensor
     weight: Tensor
     keep: Tensor
+
+    @property
+    def trained_on(self) -> Tensor:
+        """Whether each pair is trained on, (B,): kept, and with a weight that counts as it is stored."""
+        return self.keep & (self.weight.float() >= LEAST_WEIGHT)
 
 
 class SettingError(UserError):
@@ -97,7 +105,7 @@ class Recipe:
                 labels = step(labels)
             except SettingError as error:
                 raise UserError(f"denoise.recipe.steps.{name}.{error}") from error
-        if not (labels.keep & (labels.weight > 0)).any():
+        if not labels.trained_on.any():
             raise UserError(
                 f"the recipe {' + '.join(self.steps) or 'without steps'} leaves none of the {len(mean)} "
                 "training pairs: let it keep more."
