@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,7 +9,7 @@ from rlhf_rm.data.batch import PairBatch, Step
 from rlhf_rm.data.denoised import DenoisedDataModule
 from rlhf_rm.errors import UserError
 from rlhf_rm.methods.reward import RewardModule
-from rlhf_rm.metrics.strength import BINS
+from rlhf_rm.metrics.strength import BINS, strength_bins
 
 
 class DenoisedRewardModule(RewardModule):
@@ -41,11 +40,7 @@ class DenoisedRewardModule(RewardModule):
                 "DenoisedDataModule."
             )
         super().on_fit_start()
-        mean = datamodule.train_strengths.mean
-        order = np.argsort(mean, kind="stable")
-        bins = np.empty(len(mean), np.int64)
-        bins[order] = np.arange(len(mean)) * BINS // max(1, len(mean))
-        self._bin_B = torch.from_numpy(bins)
+        self._bin_B = strength_bins(torch.from_numpy(datamodule.train_strengths.mean))
         self._swap_B = torch.from_numpy(datamodule.split("train").labels.swap)
 
     def log_differences(self, step: Step[PairBatch], difference_B: Tensor) -> None:

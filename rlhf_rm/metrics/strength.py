@@ -34,17 +34,27 @@ class StrengthBin:
     accuracy: float | None
 
 
-def accuracy_by_strength(correct_B: Tensor, strength_B: Tensor, bins: int = BINS) -> list[StrengthBin]:
-    """Accuracy in bins of equally many pairs, from the weakest preferences to the strongest.
+def strength_bins(strength_B: Tensor, bins: int = BINS) -> Tensor:
+    """In which of bins of equally many pairs each pair lies, (B,), int64: 0 has the weakest preferences.
 
     Pairs of equal strength stay together (by their average rank), so bins may differ in size.
+
+    Args:
+        strength_B: mean strength of each pair, (B,), no NaN.
+        bins: number of bins.
+    """
+    return ((average_ranks(strength_B) - 0.5) * bins / len(strength_B)).long()
+
+
+def accuracy_by_strength(correct_B: Tensor, strength_B: Tensor, bins: int = BINS) -> list[StrengthBin]:
+    """Accuracy in each of :func:`strength_bins`, from the weakest preferences to the strongest.
 
     Args:
         correct_B: whether each pair is ranked right, (B,).
         strength_B: mean strength of each pair, (B,), no NaN.
         bins: number of bins.
     """
-    bin_B = ((average_ranks(strength_B) - 0.5) * bins / len(strength_B)).long()
+    bin_B = strength_bins(strength_B, bins)
     return [
         _strength_bin((i / bins, (i + 1) / bins), correct_B[bin_B == i], strength_B[bin_B == i])
         for i in range(bins)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from rlhf_rm.data.batch import Step
 from rlhf_rm.data.denoised import DenoisedDataModule
 from rlhf_rm.data.strengths import from_members, write_strengths
 from rlhf_rm.denoise.base import Recipe
@@ -15,6 +16,7 @@ from rlhf_rm.denoise.drop import Drop
 from rlhf_rm.denoise.flip import Flip
 from rlhf_rm.denoise.select import Select
 from rlhf_rm.methods.denoised import DenoisedRewardModule, ranked_right
+from rlhf_rm.methods.reward import RewardModule
 
 
 @pytest.fixture
@@ -97,6 +99,49 @@ def test_two_ranks_equal_one_process_with_twice_the_batch(strategy, tiny, streng
         names = [name for name in rows[0] if "accuracy_by_strength" in name]
         logged.append({name: [float(row[name]) for row in rows if row[name]] for name in names})
     assert logged[0] == logged[1] and len(logged[0]) == 10
+
+
+@pytest.fixture
+def logged(tiny, tmp_path, monkeypatch):
+    """What is logged by strength, of training pairs with these strengths and these reward differences."""
+    monkeypatch.setattr(RewardModule, "on_validation_epoch_end", lambda module: None)
+
+    def accuracies(strength, difference, *steps):
+        source = tiny.Source(train=len(strength))
+        pair_ids = [pair.pair_id for pair in source.pairs("train")]
+        write_strengths(tmp_path / "vote", from_members(pair_ids, np.array([strength, strength])))
+        told = {
+            "strengths": str(tmp_path / "vote"),
+            "recipe": Recipe({str(i): s for i, s in enumerate(steps)}),
+        }
+        data = DenoisedDataModule(source, tiny.make_tokenizer(), **told, **tiny.LOADING)
+        module = tiny.make_denoised(tiny.make_module(tiny.make_model(data.tokenizer)))
+        strategy = SimpleNamespace(reduce=lambda value, **_: value)
+        module._trainer = SimpleNamespace(datamodule=data, strategy=strategy)
+        found = {}
+        module.log = lambda name, value, **_: found.update({name: float(value)})
+        module.on_fit_start()
+        for served in torch.randperm(len(strength)).split(7):
+            passes = Step(tuple(SimpleNamespace(index_B=index_B) for index_B in served.split(4)))
+            module.log_differences(passes, torch.from_numpy(difference)[served])
+        module.on_validation_epoch_end()
+        return {name: value for name, value in found.items() if "by_strength" in name}
+
+    return accuracies
+
+
+def test_each_pair_counts_in_the_tenth_of_its_strength_against_its_own_label(logged):
+    place = np.random.default_rng(0).permutation(100).astype(float)  # of each pair, the weakest first
+    right = place % 10 < place // 10  # none of the weakest tenth, one of the next, …
+    trained = np.where(right, 1.0, -1.0) * np.where(place < 30, -1.0, 1.0)
+    assert logged(place - 40, trained, Flip(Select(below=0.3))) == {
+        f"train/accuracy_by_strength/{i + 1:02d}": pytest.approx(i / 10) for i in range(10)
+    }
+
+
+def test_pairs_of_equal_strength_count_in_one_bin(logged):
+    difference = np.array([1.0, -1.0, -1.0, -1.0] * 5)
+    assert logged(np.zeros(20), difference) == {"train/accuracy_by_strength/06": 0.25}
 
 
 def test_a_tie_is_wrong_on_either_side():
