@@ -131,6 +131,21 @@ def test_the_models_of_the_readme_are_those_of_conf():
     assert described == {name: (model.learning_rate, model.max_length) for name, model in models.items()}
 
 
+def test_the_numbers_of_deciles_are_named_with_the_settings_of_their_command():
+    comment = (ROOT / "conf/experiment/deciles.yaml").read_text().replace("\n# ", " ")
+    page = (ROOT / "docs/methods/denoised.md").read_text()
+    (words,) = [shlex.split(line) for line in commands(page) if "denoise=slice" in line]
+    for override, said in (
+        ("data.train_pairs=12000", "12,000 pairs"),
+        ("trainer.max_epochs=3", "three epochs"),
+        ("loader.batch_size=16", "steps of 16 pairs"),
+        ("optimizer.lr=5e-4", "at 5e-4"),
+        ("base.settings.steps=2000", "base.settings.steps=2000"),
+        ("data.seed=11", "data.seed and seed 11"),
+    ):
+        assert override in words and said in comment
+
+
 def anchors(text: str) -> set[str]:
     """Names of the headings of a page, as the usual renderers make them."""
     headings = re.findall(r"^#+ (.+)$", FENCE.sub("", text), re.MULTILINE)
