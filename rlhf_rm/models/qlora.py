@@ -44,8 +44,8 @@ class QLoRA(LoRA):
             )
         if importlib.util.find_spec("bitsandbytes") is None:
             raise UserError(
-                "adapter=qlora needs bitsandbytes, which is not installed: pip install -c constraints.txt -e '.[qlora]', "
-                "or use adapter=lora."
+                "adapter=qlora needs bitsandbytes, which is not installed: pip install -c constraints.txt -e "
+                "'.[qlora]', or use adapter=lora."
             )
         config = BitsAndBytesConfig(
             load_in_4bit=True,
