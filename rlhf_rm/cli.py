@@ -69,6 +69,11 @@ def run(command: str, argv: list[str] | None = None) -> None:
         argv: program and overrides; ``sys.argv`` if None.
     """
     argv = list(sys.argv if argv is None else argv)
+    if {"-h", "--help"} & set(argv):
+        from rlhf_rm.commands.help import help_of
+
+        print(help_of(command))
+        raise SystemExit(0)
     show_traceback = "traceback=true" in [argument.lower() for argument in argv]
     if is_superfluous():
         raise SystemExit(0)

@@ -1,0 +1,78 @@
+"""What `--help` shows of a command: the groups that it reads, and its own settings as its YAML has them.
+
+Hydra's own help would compose the configuration first, and so want what has no default.
+"""
+
+import re
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+NOT_ITS_OWN = ("defaults", "hydra")
+
+
+def help_of(command: str) -> str:
+    """The help of a command.
+
+    Args:
+        command: whose file in ``conf/`` says in ``hydra.help`` what stands at the beginning and the end.
+    """
+    told = yaml.safe_load(_text(command))["hydra"]["help"]
+    return "\n\n".join(
+        [
+            told["header"],
+            "Groups (choose with GROUP=OPTION, change what an option sets with GROUP.KEY=VALUE):",
+            _groups(command),
+            "Settings (KEY=VALUE):",
+            _settings(command),
+            told["footer"].rstrip(),
+            "--cfg job shows the whole configuration, -m runs a sweep, traceback=true shows where something "
+            "fails.",
+        ]
+    )
+
+
+def _groups(command: str) -> str:
+    """A line for each group that a command reads, with its options."""
+    names = sorted({name for file in _of(command) for name in _defaults(file)[1]})
+    return "\n".join(f"{name}: {', '.join(_options(name))}" for name in names)
+
+
+def _settings(command: str) -> str:
+    """The settings of a command beside its groups, as YAML with their comments."""
+    blocks = [block for file in _of(command) for block in re.split(r"\n(?=\w)", _text(file))]
+    own = [block for block in blocks if re.match(r"\w+:", block) and block.split(":")[0] not in NOT_ITS_OWN]
+    return "\n".join(block.rstrip() for block in own)
+
+
+def _of(command: str) -> list[str]:
+    """The file of a command and those that it includes."""
+    return [command, *(inner for name in _defaults(command)[0] for inner in _of(name))]
+
+
+def _defaults(file: str) -> tuple[list[str], list[str]]:
+    """Which files a file includes, and which groups it has."""
+    included, chosen = [], []
+    for one in yaml.safe_load(_text(file)).get("defaults", []):
+        if isinstance(one, str):
+            included += [one] if one != "_self_" else []
+        else:
+            chosen += [name.removeprefix("optional ") for name in one if not name.startswith("override ")]
+    return included, chosen
+
+
+def _options(group: str) -> list[str]:
+    names = [file.name for file in (_conf() / group).iterdir()]
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
+def _text(file: str) -> str:
+    return str((_conf() / f"{file}.yaml").read_text(encoding="utf-8"))
+
+
+def _conf() -> Any:
+    installed = find_spec("rlhf_rm.conf") is not None
+    return files("rlhf_rm.conf") if installed else Path(__file__).parents[2] / "conf"
