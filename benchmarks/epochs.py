@@ -17,7 +17,7 @@ import torch
 from flops import matrix_peak, useful_flops
 from measure import machine
 from sides import Job, hold, train
-from turns import bars, run_side, say_how_busy, take_turns
+from turns import bars, run_side, say_how_busy, take_steps_in_turns
 
 SAMPLE = 500  # pairs from which the sizes of all are taken
 HELD_STEPS = 3  # in which the tensors are watched: the first makes what the optimiser keeps
@@ -92,7 +92,7 @@ def compare(
         (Path(directory) / "settings.json").write_text(json.dumps(told))
         pairs, tokens, flops = size_of(job)
         peak = matrix_peak("cpu", torch.float32)
-        runs = take_turns(script, job.save(), list(args.sides), args.rounds)
+        runs = take_steps_in_turns(script, job.save(), list(args.sides), args.rounds)
         held: dict[str, Any] = {}
         if tensors:
             short = replace(job, tensors=True, steps=HELD_STEPS).save()

@@ -7,10 +7,10 @@ import platform
 import re
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,14 +23,20 @@ PACKAGES = ("torch", "lightning", "transformers", "accelerate", "datasets", "trl
 
 
 class Recorder:
-    """Clock and memory of one training run; told when the first step begins and when each step ends."""
+    """Clock and memory of one training run; told when the first step begins and when each step ends.
 
-    def __init__(self) -> None:
-        self.ends: list[float] = []
+    Args:
+        wait: called before each step, until this run may take it; by default at once.
+    """
+
+    def __init__(self, wait: Callable[[], None] = lambda: None) -> None:
+        self.seconds: list[float] = []
         self.losses: list[float] = []
         self.memory_before_mb = 0.0
-        self._began = (0.0, 0.0)
+        self._wait = wait
+        self._others = 0.0  # core-seconds of other processes during this run's steps
         self._prepared: float | None = None
+        self._preparation = 0.0
 
     def prepare(self) -> None:
         """What is done once, before the first step, begins here."""
@@ -46,29 +52,35 @@ class Recorder:
             ctypes.CDLL("libc.so.6").malloc_trim(0)
             CLEAR_REFS.write_text("5")  # the kernel's high-water mark starts again from here
         self.memory_before_mb = _memory_mb()
-        self._began = (time.perf_counter(), _others_seconds())
+        self._preparation = time.perf_counter() - self._prepared if self._prepared else 0.0
+        self._next()
 
     def end_step(self, loss: float) -> None:
         """A step is over, its optimiser's part included."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self.ends.append(time.perf_counter())
+        began, others = self._began
+        self.seconds.append(time.perf_counter() - began)
+        self._others += _others_seconds() - others
         self.losses.append(loss)
+        self._next()
+
+    def _next(self) -> None:
+        self._wait()
+        self._began = (time.perf_counter(), _others_seconds())
 
     def result(self, *, pairs_per_step: int, warmup: int) -> dict[str, Any]:
         """The figures of this run, the first ``warmup`` steps left out of the speed."""
-        measured = self.ends[warmup - 1 :]
-        core_seconds = (time.perf_counter() - self._began[0]) * (os.cpu_count() or 1)
-        seconds = [after - before for before, after in pairwise(measured)]
+        seconds = self.seconds[warmup:]
         return {
             "pairs_per_second": pairs_per_step * len(seconds) / sum(seconds),
             "memory_before_mb": self.memory_before_mb,
             "memory_above_mb": _memory_mb(peak=True) - self.memory_before_mb,
-            "preparation_seconds": self._began[0] - (self._prepared or self._began[0]),
+            "preparation_seconds": self._preparation,
             "step_seconds": seconds,
             "losses": self.losses,
             "torch_threads": torch.get_num_threads(),
-            "cores_busy_with_other_work": (_others_seconds() - self._began[1]) / core_seconds,
+            "cores_busy_with_other_work": self._others / sum(self.seconds) / (os.cpu_count() or 1),
         }
 
 

@@ -20,6 +20,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from measure import LiveTensors, Recorder
 from omegaconf import DictConfig
+from turns import wait_for_turn
 
 from rlhf_rm.commands.build import Run, build_run
 from rlhf_rm.commands.quiet import quiet
@@ -167,7 +168,7 @@ def run_ours(job: Job, layout: str, overrides: Sequence[str] = ()) -> dict[str, 
 def train(job: Job, cfg: DictConfig) -> dict[str, Any]:
     """Train what a configuration says, and measure its steps."""
     run = job.build(cfg)
-    recorder = Recorder()
+    recorder = Recorder(wait_for_turn)
 
     class Record(L.Callback):
         def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
