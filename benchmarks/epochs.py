@@ -169,7 +169,7 @@ def summary(rounds: list[dict[str, Any]], pairs: int, pairs_per_step: int) -> di
 def print_report(report: dict[str, Any], what: Mapping[str, str]) -> None:
     """Print the figures."""
     sides, settings = report["sides"], report["settings"]
-    say_how_busy(max(side["cores_busy_with_other_work"] for side in sides.values()))
+    say_how_busy(max(side["cores_busy_with_other_work"] for side in sides.values() if _is_told(side)))
     print(f"an epoch of {settings['pairs_per_epoch']:,} pairs, {settings['pairs_per_step']} a step")
     first = next(iter(sides.values()))["epoch_seconds"]
     for side, figures in sides.items():
@@ -188,6 +188,11 @@ def print_report(report: dict[str, Any], what: Mapping[str, str]) -> None:
             + f"  ({figures['preparation_seconds']:.1f} s of it once,"
             f" {figures['memory_above_mb']:.0f} MB peak memory above that before the first step)"
         )
+
+
+def _is_told(side: Mapping[str, Any]) -> bool:
+    """Whether steps took long enough to tell who else was at work: the clock of cores ticks in 10 ms."""
+    return sum(sum(run["step_seconds"]) for run in side["rounds"]) > 1
 
 
 def arguments(
