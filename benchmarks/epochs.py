@@ -169,7 +169,8 @@ def summary(rounds: list[dict[str, Any]], pairs: int, pairs_per_step: int) -> di
 def print_report(report: dict[str, Any], what: Mapping[str, str]) -> None:
     """Print the figures."""
     sides, settings = report["sides"], report["settings"]
-    say_how_busy(max(side["cores_busy_with_other_work"] for side in sides.values() if _is_told(side)))
+    busy = [side["cores_busy_with_other_work"] for side in sides.values() if _is_told(side)]
+    say_how_busy(max(busy, default=0.0))
     print(f"an epoch of {settings['pairs_per_epoch']:,} pairs, {settings['pairs_per_step']} a step")
     first = next(iter(sides.values()))["epoch_seconds"]
     for side, figures in sides.items():

@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_class, get_object, instantiate
 from lightning.pytorch import strategies
 from omegaconf import DictConfig, OmegaConf
 
@@ -96,7 +96,8 @@ def check_recipe(cfg: DictConfig) -> None:
         UserError: see above, and what the recipe's settings or the file of strengths are refused for.
     """
     told = cfg.method.datamodule
-    if issubclass(get_class(told._target_), DenoisedDataModule):
+    kind = get_object(told._target_)
+    if isinstance(kind, type) and issubclass(kind, DenoisedDataModule):
         refuse_no_recipe(told.recipe)
     if told.get("recipe") is not None:
         Relabelling(told.strengths, instantiate(told.recipe))

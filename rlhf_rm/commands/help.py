@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+from rlhf_rm.commands.forward import REFUSED
+
 NOT_ITS_OWN = ("defaults", "hydra")
 
 
@@ -24,7 +26,8 @@ def help_of(command: str) -> str:
     return "\n\n".join(
         [
             told["header"],
-            "Groups (choose with GROUP=OPTION, change what an option sets with GROUP.KEY=VALUE):",
+            "Groups (choose with GROUP=OPTION, change what an option sets with GROUP.KEY=VALUE, or with what "
+            "stands in brackets):",
             _groups(command),
             "Settings (KEY=VALUE):",
             _settings(command),
@@ -37,14 +40,32 @@ def help_of(command: str) -> str:
 
 def _groups(command: str) -> str:
     """A line for each group that a command reads, with its options."""
-    names = sorted({name for file in _of(command) for name in _defaults(file)[1]})
-    return "\n".join(f"{name}: {', '.join(_options(name))}" for name in names)
+    names = {name for file in _of(command) for name in _defaults(file)[1]}
+    return "\n".join(_group(name) for name in sorted(names - _refused(command)))
+
+
+def _group(name: str) -> str:
+    options = _options(name)
+    packages = {_package(f"{name}/{option}") for option in options}
+    where = f" [{packages.pop()}.KEY]" if len(packages) == 1 and packages != {name} else ""
+    return f"{name}{where.replace('_global_.', '')}: {', '.join(options)}"
+
+
+def _package(file: str) -> str:
+    """Where the settings of an option lie."""
+    found = re.match(r"# @package (\S+)", _text(file))
+    return found[1] if found else file.rpartition("/")[0]
+
+
+def _refused(command: str) -> set[str]:
+    return set(REFUSED) if command == "iterate" else set()
 
 
 def _settings(command: str) -> str:
     """The settings of a command beside its groups, as YAML with their comments."""
     blocks = [block for file in _of(command) for block in re.split(r"\n(?=\w)", _text(file))]
-    own = [block for block in blocks if re.match(r"\w+:", block) and block.split(":")[0] not in NOT_ITS_OWN]
+    other = {*NOT_ITS_OWN, *_refused(command)}
+    own = [block for block in blocks if re.match(r"\w+:", block) and block.split(":")[0] not in other]
     return "\n".join(block.rstrip() for block in own)
 
 

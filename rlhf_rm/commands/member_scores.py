@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from rich.progress import Progress
 
 from rlhf_rm import __version__
-from rlhf_rm.commands.members import Model
+from rlhf_rm.commands.members import Model, run_of
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.preference_split import PreferenceSplit
 from rlhf_rm.data.splits import fold_of
@@ -240,7 +240,8 @@ def refuse_what_was_seen(models: Sequence[Model], asked: Sequence[Asked]) -> Non
         elif seen is None:
             raise UserError(
                 f"{model.run} does not say what it was trained on, so it may have seen what it is to score: "
-                "give the run itself or an export made by `rlhf-rm export`, or vote with fold=none."
+                f"move its export away and make it anew (rlhf-rm export run={run_of(model)} "
+                "output=RUN/export), or vote with fold=none."
             )
         elif seen.any():
             raise UserError(

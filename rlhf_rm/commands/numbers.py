@@ -46,7 +46,7 @@ class Number:
         return f"{kind} {where}{', or null' if self.null else ''}{self.hint}"
 
 
-POSITIVE, NO_LESS = Number(1), Number(0)
+POSITIVE = Number(1)
 NO_LIMIT = Number(-1, null=True, hint="; -1 is no limit")
 NUMBERS = {
     "seed": Number(0, high=2**32 - 1),
@@ -64,7 +64,7 @@ NUMBERS = {
     "trainer.max_epochs": NO_LIMIT,
     "trainer.max_steps": NO_LIMIT,
     "trainer.num_nodes": POSITIVE,
-    "trainer.log_every_n_steps": NO_LESS,
+    "trainer.log_every_n_steps": Number(0, null=True),
     "max_length": Number(1, null=True, hint=" for what the model takes"),
 }
 

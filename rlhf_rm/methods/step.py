@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from rlhf_rm.data.batch import Step
 from rlhf_rm.errors import UserError
-from rlhf_rm.models.frozen import frozen_name
+from rlhf_rm.models.frozen import frozen_names
 from rlhf_rm.models.language import LanguageModel
 from rlhf_rm.strategies.deepspeed import DeepSpeedStrategy
 from rlhf_rm.strategies.fsdp import whole
@@ -108,7 +108,7 @@ class StepModule(L.LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is trained, what the frozen weights are known by, and the history."""
         checkpoint["state_dict"] = self._trained(checkpoint["state_dict"])
-        checkpoint["frozen"] = frozen_name(self)
+        checkpoint["frozen"] = frozen_names(self)
         checkpoint["history"] = list(self.history)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -117,11 +117,13 @@ class StepModule(L.LightningModule, ABC):
         Raises:
             UserError: the checkpoint was made over other frozen weights.
         """
-        before, now = checkpoint.get("frozen"), frozen_name(self)
-        if before is not None and now is not None and before != now:
+        before, now = checkpoint.get("frozen", {}), frozen_names(self)
+        # What lay in shards then, or lies in shards now, has no name.
+        if any(before[name] != now[name] for name in before.keys() & now.keys()):
             raise UserError(
                 "the checkpoint was made over other frozen weights than these: go on with the settings of "
-                "its run (model, base, seed), which lie in the run's config.yaml, or start anew."
+                "its run (model, base, seed, reward models), which lie in the run's config.yaml, or start "
+                "anew."
             )
         self.history = list(checkpoint.get("history", []))
 

@@ -121,8 +121,10 @@ def _own_head(model: RewardModel) -> None:
     network = model.network
     if not any("ForSequenceClassification" in name for name in network.config.architectures or ()):
         return
+    config = network.config
+    std: float = getattr(config, "initializer_range", getattr(config, "init_std", 0.02))
     head = network.score if model.backbone.is_decoder else network.classifier
     for layer in (layer for layer in head.modules() if isinstance(layer, nn.Linear)):
-        nn.init.normal_(layer.weight, std=network.config.initializer_range)
+        nn.init.normal_(layer.weight, std=std)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)

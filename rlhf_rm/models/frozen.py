@@ -1,4 +1,4 @@
-"""What is frozen, and so in no checkpoint: a name for it, to know it again."""
+"""What is frozen, and so in no checkpoint: names for it, to know it again."""
 
 import hashlib
 
@@ -9,17 +9,20 @@ from torch.distributed.tensor import DTensor
 ENDS = 1024  # values at each end of a tensor that are looked at: other weights differ everywhere
 
 
-def frozen_name(module: nn.Module) -> str | None:
-    """A hash of the frozen weights; None where there are none, or where they lie in shards.
+def frozen_names(module: nn.Module) -> dict[str, str]:
+    """A hash of each frozen weight that lies here whole, by its name.
 
-    Of each tensor a few values are read, so that a large model costs no time.
+    A few values are read of each, so that a large model costs no time.
     """
-    digest, count = hashlib.sha256(), 0
-    for name, weight in module.named_parameters():
-        if weight.requires_grad or isinstance(weight, DTensor) or hasattr(weight, "ds_id"):
-            continue
-        flat = weight.detach().flatten()
-        ends = torch.cat([flat[:ENDS], flat[-ENDS:]]).cpu().contiguous()
-        digest.update(f"{name} {tuple(weight.shape)}".encode() + ends.view(torch.uint8).numpy().tobytes())
-        count += 1
-    return digest.hexdigest() if count else None
+    return {
+        name: _hash(weight.detach())
+        for name, weight in module.named_parameters()
+        if not (weight.requires_grad or isinstance(weight, DTensor) or hasattr(weight, "ds_id"))
+    }
+
+
+def _hash(weight: torch.Tensor) -> str:
+    flat = weight.flatten()
+    ends = torch.cat([flat[:ENDS], flat[-ENDS:]]).cpu().contiguous()
+    content = str(tuple(weight.shape)).encode() + ends.view(torch.uint8).numpy().tobytes()
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,7 +1,7 @@
 """From a model's description in YAML to its tokenizer and networks."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,15 +147,17 @@ class ModelSpec:
                 config = self._fresh_config(tokenizer, settings)
                 network = auto.from_config(config, **options)
             else:
-                network = auto.from_pretrained(
+                network, told = auto.from_pretrained(
                     origin,
                     trust_remote_code=self.trust_remote_code,
                     # Where several heads are asked for, the one of a reward model gives way.
                     ignore_mismatched_sizes=settings.get("num_labels", 1) > 1,
+                    output_loading_info=True,
                     **settings,
                     **options,
                     **loading,
                 )
+                _refuse_other_sizes(told["mismatched_keys"])
         except (OSError, ValueError, KeyError) as error:
             what = origin or dict(self.architecture or {})
             raise UserError(f"no model could be made from {what}: {why_not_loaded(error)}") from error
@@ -183,6 +185,16 @@ class ModelSpec:
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
             bos_token_id=tokenizer.bos_token_id,
+        )
+
+
+def _refuse_other_sizes(mismatched: Iterable[Any]) -> None:
+    """Refuse weights that do not fit the configuration, but for those of a head."""
+    names = [str(one[0] if isinstance(one, tuple) else one) for one in mismatched]
+    others = [name for name in names if not name.startswith(("score.", "classifier."))]
+    if others:
+        raise ValueError(
+            f"{others[0]} has another size than its config.json says, as have {len(others) - 1} others"
         )
 
 

@@ -21,3 +21,5 @@ def test_settings_stand_there_as_they_are_written(rlhf_rm):
     assert "run: ???" in shown  # of a file that it includes
     assert "sampled:" in (shown := rlhf_rm("iterate", "--help").out)
     assert "  set: train" in shown and "judge: endpoint, gold, reward" in shown
+    assert "strategy [trainer.KEY]: auto" in shown and "launcher [KEY]: joblib" in shown
+    assert "experiment" not in shown and "resume" not in shown  # it refuses them

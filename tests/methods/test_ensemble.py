@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from lightning.pytorch.plugins import MixedPrecision
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from rlhf_rm.data.batch import FeatureRows
 from rlhf_rm.data.ensemble import EnsembleDataModule, MemberSampler, SharedBatchSampler
@@ -17,8 +17,10 @@ from rlhf_rm.data.sampling import StepSampler
 from rlhf_rm.errors import UserError
 from rlhf_rm.methods.ensemble import EnsembleRewardModule, _name_of
 from rlhf_rm.models.adapter import LoRA, NoAdapter
+from rlhf_rm.models.attention.eager import EagerAttention
 from rlhf_rm.models.attention.sdpa import SDPAAttention
 from rlhf_rm.models.ensemble import ensemble_model
+from rlhf_rm.models.frozen import frozen_names
 from rlhf_rm.models.full_ensemble import FullEnsemble
 from rlhf_rm.models.head_ensemble import HeadEnsemble
 from rlhf_rm.models.lora_ensemble import LoRAEnsemble
@@ -41,6 +43,14 @@ def module_of(tiny, model, **changes):
     plain = tiny.make_module(model, **changes)
     settings = (plain.optimizer_factory, plain.scheduler_factory, plain.gradient_clip, plain.centring)
     return EnsembleRewardModule(model, plain.loss, *settings)
+
+
+def spec_of(directory, adapter=NoAdapter(None)):  # noqa: B008
+    return ModelSpec(
+        path=str(directory), architecture=None, vocab_size=None, max_length=96, template="hh",
+        dtype="float32", trust_remote_code=False, gradient_checkpointing=False, compile=False,
+        adapter=adapter, learning_rate=None,
+    )  # fmt: skip
 
 
 @pytest.fixture
@@ -137,12 +147,9 @@ def test_over_a_reward_model_each_member_has_a_head_of_its_own(tiny, tmp_path, k
     trained = tiny.make_model(tokenizer).network
     trained.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
     adapter = LoRA(2, 4, 0.0, None, None, None) if kind == "lora" else NoAdapter(None)
-    spec = ModelSpec(
-        path=str(tmp_path), architecture=None, vocab_size=None, max_length=96, template="hh", dtype="float32",
-        trust_remote_code=False, gradient_checkpointing=False, compile=False, adapter=adapter,
-        learning_rate=None,
-    )  # fmt: skip
-    model = ensemble_model(spec, tokenizer, SDPAAttention(), kind=kind, size=SIZE, seed=1)
+    model = ensemble_model(
+        spec_of(tmp_path, adapter), tokenizer, SDPAAttention(), kind=kind, size=SIZE, seed=1
+    )
     heads = [row for m in (model.models if kind != "head" else [model]) for row in m.network.score.weight]
     known = [*heads, trained.score.weight[0]]
     assert len(heads) == SIZE and len({tuple(row.tolist()) for row in known}) == SIZE + 1
@@ -150,6 +157,27 @@ def test_over_a_reward_model_each_member_has_a_head_of_its_own(tiny, tmp_path, k
     assert torch.equal(
         getattr(layer, "base_layer", layer).weight, trained.model.layers[0].mlp.down_proj.weight
     )
+
+
+def test_only_a_head_may_give_way(tiny, tmp_path):
+    tokenizer = tiny.make_tokenizer()
+    tiny.make_model(tokenizer).network.save_pretrained(tmp_path), tokenizer.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"intermediate_size": 40}))
+    with pytest.raises(UserError, match=r"mlp\.\w+\.weight has another size than its config.json says"):
+        ensemble_model(spec_of(tmp_path), tokenizer, SDPAAttention(), kind="head", size=SIZE, seed=1)
+
+
+def test_heads_are_drawn_anew_for_networks_that_name_their_scale_otherwise(tiny, tmp_path):
+    tokenizer = tiny.make_tokenizer()
+    sizes = {"hidden_size": 16, "ffn_dim": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = AutoConfig.for_model(
+        "opt", **sizes, word_embed_proj_dim=16, vocab_size=len(tokenizer), num_labels=1, pad_token_id=0
+    )
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    model = ensemble_model(spec_of(tmp_path), tokenizer, EagerAttention(), kind="full", size=2, seed=1)
+    one, other = (member.network.score.weight for member in model.models)
+    assert not torch.equal(one, other) and 0.01 < one.std() < 0.04
 
 
 def test_members_that_share_batches_see_all_of_them_in_orders_of_their_own():
@@ -335,6 +363,18 @@ def test_an_export_that_was_cut_short_has_no_members(rlhf_rm, small, tmp_path, m
         ended = rlhf_rm("vote", f"members={tmp_path}/{members}", f"hydra.run.dir={tmp_path}/vote")
         assert ended.code == 0, ended.err
     assert ended.out.count("pairs of train scored") == 0
+
+
+def test_frozen_weights_that_lay_in_shards_are_not_compared(tiny, heads):
+    module = module_of(tiny, heads(tiny.make_tokenizer()))
+    checkpoint = {}
+    known = frozen_names(module)
+    assert len(known) > 5 and not any("score" in name for name in known)
+    first, *others = known
+    for kept in ({}, {name: known[name] for name in others} | {"of another strategy": "x"}):
+        module.on_load_checkpoint(checkpoint | {"frozen": kept})
+    with pytest.raises(UserError, match="over other frozen weights"):
+        module.on_load_checkpoint({"frozen": {first: "other"}})
 
 
 def test_heads_do_not_go_on_over_another_backbone(rlhf_rm, small, tmp_path):
