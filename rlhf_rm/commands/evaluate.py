@@ -50,21 +50,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         raise UserError(
             f"evaluate.sets={unknown} is not in {source.name} data: use some of {', '.join(source.splits)}."
         )
-    datamodule = PreferenceDataModule(
-        source,
-        loaded.tokenizer,
-        layout=loaded.model.backbone.choose_layout(cfg.loader.layout),
-        max_length=min(cfg.max_length or loaded.max_length, loaded.max_length),
-        too_long=cfg.loader.too_long,
-        batch_size=1,
-        eval_batch_size=cfg.loader.eval_batch_size,
-        row_tokens=cfg.loader.row_tokens,
-        micro_tokens=cfg.loader.micro_tokens,
-        row_multiple=cfg.loader.row_multiple,
-        workers=cfg.loader.workers,
-        seed=0,
-        cache_dir=cfg.paths.cache_dir,
-    )
+    datamodule = pairs_to_score(cfg, source, loaded, keep_identical=False)
     run_dir = Path(cfg.paths.run_dir)
     strengths = read_strengths(Path(cfg.evaluate.strengths)) if cfg.evaluate.strengths else None
     sets: dict[str, Any] = {}
@@ -88,6 +74,35 @@ def data_config(cfg: DictConfig, run: str) -> Any:
     if not (Path(run) / "config.yaml").is_file():
         raise UserError(f"{run} does not say what data it was trained on: name some with data=…")
     return stored_config(run, "data", trusted=cfg.trust_run)
+
+
+def pairs_to_score(
+    cfg: DictConfig, source: PreferenceSource, loaded: LoadedReward, *, keep_identical: bool
+) -> PreferenceDataModule:
+    """A source's pairs as a model reads them, packed as the configuration says.
+
+    Args:
+        cfg: of the command.
+        source: of the pairs.
+        loaded: the model.
+        keep_identical: whether training pairs stay that truncation made identical.
+    """
+    return PreferenceDataModule(
+        source,
+        loaded.tokenizer,
+        layout=loaded.model.backbone.choose_layout(cfg.loader.layout),
+        max_length=min(cfg.max_length or loaded.max_length, loaded.max_length),
+        too_long=cfg.loader.too_long,
+        batch_size=1,
+        eval_batch_size=cfg.loader.eval_batch_size,
+        row_tokens=cfg.loader.row_tokens,
+        micro_tokens=cfg.loader.micro_tokens,
+        row_multiple=cfg.loader.row_multiple,
+        workers=cfg.loader.workers,
+        seed=0,
+        cache_dir=cfg.paths.cache_dir,
+        keep_identical=keep_identical,
+    )
 
 
 def default_set(cfg: DictConfig, source: PreferenceSource) -> str:

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from rich.progress import Progress
 
 from rlhf_rm import __version__
+from rlhf_rm.commands.evaluate import pairs_to_score
 from rlhf_rm.commands.members import Model, run_of
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.preference_split import PreferenceSplit
@@ -116,23 +117,7 @@ class Scoring:
     @cached_property
     def _datamodule(self) -> PreferenceDataModule:
         """Every pair of the source: those that truncation makes identical are ties."""
-        cfg, loaded = self.cfg, self._loaded
-        return PreferenceDataModule(
-            self.source,
-            loaded.tokenizer,
-            layout=loaded.model.backbone.choose_layout(cfg.loader.layout),
-            max_length=min(cfg.max_length or loaded.max_length, loaded.max_length),
-            too_long=cfg.loader.too_long,
-            batch_size=1,
-            eval_batch_size=cfg.loader.eval_batch_size,
-            row_tokens=cfg.loader.row_tokens,
-            micro_tokens=cfg.loader.micro_tokens,
-            row_multiple=cfg.loader.row_multiple,
-            workers=cfg.loader.workers,
-            seed=0,
-            cache_dir=cfg.paths.cache_dir,
-            keep_identical=True,
-        )
+        return pairs_to_score(self.cfg, self.source, self._loaded, keep_identical=True)
 
     def _score(self, asked: Asked) -> NDArray[np.float64]:
         split = self._datamodule.split(asked.split)
