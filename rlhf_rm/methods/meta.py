@@ -17,8 +17,8 @@ from rlhf_rm.errors import UserError
 from rlhf_rm.functional.meta import difference_objective
 from rlhf_rm.methods.ascent import Ascent
 from rlhf_rm.methods.contrastive import ContrastiveRewardModule
+from rlhf_rm.methods.memory import is_out_of_memory
 from rlhf_rm.methods.reward import RewardModule
-from rlhf_rm.methods.step import is_out_of_memory
 from rlhf_rm.metrics.shifted import ShiftedRewards
 from rlhf_rm.strategies.deepspeed import DeepSpeedStrategy
 

@@ -1,8 +1,8 @@
 """One item of the training loader is one optimiser step: the part that all methods share."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NoReturn
 
 import lightning as L
@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from rlhf_rm.data.batch import Step
 from rlhf_rm.errors import UserError
+from rlhf_rm.methods.memory import explaining_memory
 from rlhf_rm.models.frozen import frozen_names
 from rlhf_rm.models.language import LanguageModel
 from rlhf_rm.strategies.deepspeed import DeepSpeedStrategy
@@ -288,31 +289,6 @@ class StepModule(L.LightningModule, ABC):
             return nullcontext()
         model: Any = self.trainer.model
         return model.no_sync() if skip and hasattr(model, "no_sync") else nullcontext()
-
-
-@contextmanager
-def explaining_memory(batch: Any) -> Iterator[None]:
-    """Let a pass that does not fit into memory say how large it was, and what to lower.
-
-    Raises:
-        UserError: it did not fit.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        ids = getattr(getattr(batch, "rows", None), "input_ids_RT", None)
-        size = "" if ids is None else f" over {ids.shape[0]} rows of {ids.shape[1]:,} tokens"
-        raise UserError(
-            f"out of memory in a pass{size}: lower loader.micro_tokens, for long dialogues model.max_length, "
-            "or set model.gradient_checkpointing=true or adapter=lora; go on with resume=auto."
-        ) from error
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether memory was what failed; PyTorch says so of a CPU's in words alone."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate" in str(error)
 
 
 def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
