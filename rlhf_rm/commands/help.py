@@ -5,12 +5,12 @@ Hydra's own help would compose the configuration first, and so want what has no 
 
 import re
 from importlib.resources import files
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from rlhf_rm.cli import conf_directory
 from rlhf_rm.commands.forward import REFUSED
 
 NOT_ITS_OWN = ("defaults", "hydra")
@@ -95,5 +95,6 @@ def _text(file: str) -> str:
 
 
 def _conf() -> Any:
-    installed = find_spec("rlhf_rm.conf") is not None
-    return files("rlhf_rm.conf") if installed else Path(__file__).parents[2] / "conf"
+    where = conf_directory()
+    package = where.removeprefix("pkg://")
+    return Path(where) if package == where else files(package)
