@@ -155,7 +155,6 @@ def _finish_sweep(command: str) -> None:
 
 def _task(command: str, original_argv: list[str]) -> Callable[[Any], Any]:
     """The function that Hydra calls with a composed configuration, once for each job."""
-
     from rlhf_rm.commands.numbers import check_numbers
 
     def task(cfg: Any) -> Any:

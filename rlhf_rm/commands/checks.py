@@ -93,7 +93,7 @@ def check_recipe(cfg: DictConfig) -> None:
     """Refuse a recipe that is missing, or without its strengths, before a base model is made for nothing.
 
     Raises:
-        UserError: see above, and what the recipe's settings or the file of strengths are refused for.
+        UserError: see above, or the file of strengths is damaged.
     """
     told = cfg.method.datamodule
     kind = get_object(told._target_)

@@ -27,10 +27,10 @@ class DenoisedDataModule(PreferenceDataModule):
 
 
 def refuse_no_recipe(recipe: Any) -> None:
-    """Refuse None.
+    """Refuse a module without a recipe; also asked before anything is made that a module needs.
 
     Raises:
-        UserError: it is.
+        UserError: it is None.
     """
     if recipe is None:
         raise UserError(

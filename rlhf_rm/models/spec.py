@@ -194,7 +194,7 @@ def _refuse_other_sizes(mismatched: Iterable[Any]) -> None:
     others = [name for name in names if not name.startswith(("score.", "classifier."))]
     if others:
         raise ValueError(
-            f"{others[0]} has another size than its config.json says, as have {len(others) - 1} others"
+            f"{len(others)} weights have other sizes than its config.json says, such as {others[0]}"
         )
 
 
