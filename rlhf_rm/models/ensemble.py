@@ -89,9 +89,8 @@ def ensemble_model(
             raise UserError("members.kind=head trains heads alone: leave the adapter out, adapter=none.")
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            model = HeadEnsemble(spec.classifier(tokenizer, attention, start, labels=size), attention)
-            _own_head(model)
-        return model
+            network = spec.classifier(tokenizer, attention, start, labels=size)
+        return HeadEnsemble(network, attention)
     if kind == "lora" and not isinstance(spec.adapter, LoRA):
         raise UserError("members.kind=lora trains adapters: say which, adapter=lora or adapter=qlora.")
     if kind == "lora" and spec.compile:
