@@ -28,8 +28,6 @@ def drawn(strengths: Strengths, summary: Mapping[str, Any]) -> dict[str, Any]:
     first = np.floor(low / width)
     # No bar spans 0.
     edges = width * np.arange(first, max(np.ceil(high / width), first + 1) + 1)
-    # A rounding below the extremes would leave pairs out.
-    edges[0], edges[-1] = min(edges[0], low), max(edges[-1], high)
     from_zero = np.linspace(0, std.max() or 1.0, BARS + 1)
     found: dict[str, Any] = {
         "strength": {
