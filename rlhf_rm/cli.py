@@ -286,6 +286,8 @@ def _sentence(error: BaseException | None) -> str | None:
             return inner or f"{key}: {' '.join(str(error.__cause__).split())}"
         if told is None and isinstance(error, HydraException | OmegaConfBaseException):
             told = " ".join(str(error).split("Config search path")[0].split())
+        if isinstance(error, ValueError) and str(error).startswith("Only one of --run, --multirun"):
+            told = f"{error}: a sweep has a configuration for each job, which --cfg shows without -m."
         error = error.__cause__ or error.__context__
     return told
 

@@ -2,12 +2,28 @@
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 # Text that Hydra reads as itself; any other is quoted, `true` and `null` too.
 SIMPLE = re.compile(
     r"(?!(?:true|false|null|nan|inf|yes|no|on|off)$)[A-Za-z_/][A-Za-z0-9_/.@-]*", re.IGNORECASE
 )
+
+
+def typed(file: Path) -> dict[str, str]:
+    """The values of a job's ``overrides.yaml`` by key, as typed; what was taken out (``~KEY``) has none.
+
+    What ``${…}`` stands for is of the machine, and may be a secret.
+
+    Raises:
+        ValueError, AttributeError, TypeError, yaml.YAMLError: a damaged file.
+    """
+    given = yaml.safe_load(file.read_text(encoding="utf-8"))
+    pairs = [one.split("=", 1) for one in given if "=" in one or not one.startswith("~")]
+    return {key.lstrip("+~"): value for key, value in pairs}
 
 
 def more(overrides: Mapping[str, Any]) -> list[str]:

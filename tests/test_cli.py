@@ -164,6 +164,7 @@ def test_bad_rows_can_be_skipped_and_are_counted(rlhf_rm, small, tmp_path):
     ("command", "overrides", "sentence"),
     [
         ("train", ["model=nope"], "Could not find 'model/nope'"),
+        ("train", ["-m", "--cfg", "job"], "shows without -m"),
         ("train", ["loader.batchsize=3"], "loader.batchsize"),
         ("train", ["data=hh"], "data.path has no value"),
         ("train", ["trainer.max_epochs=many"], "trainer.max_epochs=many"),

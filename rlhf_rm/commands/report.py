@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig
 
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.errors import reading
 from rlhf_rm.files import write_json, write_text
+from rlhf_rm.overrides import typed
 from rlhf_rm.plots.style import palettes
 from rlhf_rm.report import evaluations, groups, judgements, rounds, votes
 from rlhf_rm.report import run as one_run
@@ -74,10 +74,7 @@ def told(run_dir: Path) -> dict[str, str]:
     if not file.is_file():
         return {"run": str(run_dir)}
     with reading(file, f"train the run anew, or leave {run_dir} out"):
-        # As typed: what `${…}` stands for is of the machine, and may be a secret.
-        given = yaml.safe_load(file.read_text(encoding="utf-8"))
-        pairs = [one.split("=", 1) for one in given if "=" in one or not one.startswith("~")]
-        return {key.lstrip("+~"): value for key, value in pairs}
+        return typed(file)
 
 
 def write(run_dir: Path, report: dict[str, Any], sections: Sequence[Section], lead: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 
 from rlhf_rm.files import write_json, write_text
+from rlhf_rm.overrides import typed
 
 # Of these a smaller value is better; of all others a larger one.
 SMALLER_IS_BETTER = {"loss", "ece", "brier", "perplexity"}
@@ -76,10 +77,7 @@ def read_jobs(directory: Path) -> list[Job]:
 
 def read_job(path: Path) -> Job:
     """One job from its run directory."""
-    from omegaconf import OmegaConf
-
-    given = [str(one).split("=", 1) for one in OmegaConf.load(path / ".hydra" / "overrides.yaml")]
-    overrides = {key.lstrip("+"): value for key, value in given}
+    overrides = typed(path / ".hydra" / "overrides.yaml")
     if not (path / "metrics.json").is_file():
         return Job(path.name, overrides, "failed")
     results = json.loads((path / "metrics.json").read_text(encoding="utf-8"))

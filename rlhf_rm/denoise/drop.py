@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from rlhf_rm.denoise.base import Labels
-from rlhf_rm.denoise.select import Select
+from rlhf_rm.denoise.select import Select, selected
 
 
 @dataclass(frozen=True)
@@ -18,4 +18,4 @@ class Drop:
 
     def __call__(self, labels: Labels) -> Labels:
         """See :class:`~rlhf_rm.denoise.base.LabelStep`."""
-        return replace(labels, keep=labels.keep & ~self.where(labels))
+        return replace(labels, keep=labels.keep & ~selected(self.where, labels))

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from rlhf_rm.denoise.base import Labels, flipped
-from rlhf_rm.denoise.select import Select
+from rlhf_rm.denoise.select import Select, selected
 
 
 @dataclass(frozen=True)
@@ -20,4 +20,4 @@ class Flip:
 
     def __call__(self, labels: Labels) -> Labels:
         """See :class:`~rlhf_rm.denoise.base.LabelStep`."""
-        return flipped(labels, self.where(labels))
+        return flipped(labels, selected(self.where, labels))

@@ -1,11 +1,13 @@
 """Which pairs a step of a recipe is for."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rlhf_rm.denoise.base import Labels, SettingError, check_number, check_share
+from rlhf_rm.overrides import override_of
 
 
 @dataclass(frozen=True)
@@ -41,3 +43,20 @@ class Select:
         if self.weaker_than is not None:
             chosen &= labels.mean < self.weaker_than
         return chosen if len(chosen) else torch.zeros(0, dtype=torch.bool)
+
+
+def selected(where: Any, labels: Labels) -> Tensor:
+    """Whether each pair is one that a step is for, (B,).
+
+    Args:
+        where: the setting of the step; from a command line it may be anything.
+
+    Raises:
+        SettingError: it is no selection; see also :class:`Select`.
+    """
+    if not isinstance(where, Select):
+        raise SettingError(
+            f"{override_of('where', where)} must keep its settings above, below and weaker_than: below=1.0 "
+            "takes every pair, and null in place of the whole step leaves it out."
+        )
+    return where(labels)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from rlhf_rm.denoise.base import Labels, check_number
-from rlhf_rm.denoise.select import Select
+from rlhf_rm.denoise.select import Select, selected
 from rlhf_rm.functional.preference import smooth
 
 
@@ -27,4 +27,4 @@ class SoftLabel:
         """See :class:`~rlhf_rm.denoise.base.LabelStep`."""
         check_number("alpha", self.alpha, "from 0 to below 0.5", lambda alpha: 0 <= alpha < 0.5)
         soft_B = smooth(labels.target, self.alpha)
-        return replace(labels, target=torch.where(self.where(labels), soft_B, labels.target))
+        return replace(labels, target=torch.where(selected(self.where, labels), soft_B, labels.target))

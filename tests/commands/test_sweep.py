@@ -50,6 +50,12 @@ def test_the_table_has_every_job_and_chooses_by_validation(sweep):
     assert best_job(jobs[2:], "loss") is None
 
 
+def test_settings_are_told_as_they_were_typed(sweep):
+    typed = ["+trainer.x=${oc.env:SECRET}", "~trainer.precision", "'loader.batch_size=[1,2]'"]
+    (job,) = read_jobs(sweep((typed, results(0.5, 0.5))))
+    assert job.overrides == {"trainer.x": "${oc.env:SECRET}", "loader.batch_size": "[1,2]"}
+
+
 def test_only_jobs_that_differ_in_seed_alone_are_averaged(sweep):
     jobs = read_jobs(sweep((["a=1", "seed=1"], results(0.5, 0.5)), (["a=2", "seed=2"], results(0.6, 0.6))))
     assert over_seeds(jobs) == []

@@ -117,6 +117,8 @@ def test_slices_cover_pairs_that_no_ten_divides(pairs):
 @pytest.mark.parametrize(
     ("step", "message"),
     [
+        (Flip(None), "where=null must keep its settings above, below and weaker_than"),
+        (SoftLabel(0.2, 0.1), "where=0.1 must keep its settings"),
         (Flip(Select(below=1.5)), "where.below=1.5 must be a number from 0 to 1"),
         (Flip(Select(below=None)), "where.below=null must be a number from 0 to 1"),
         (Drop(Select(above="0,5")), "where.above='0,5' must be a number from 0 to 1"),
