@@ -42,11 +42,19 @@ class Number:
         kind = "a whole number" if self.whole else "a number"
         where = f"above {self.low:g}" if self.above else f"of at least {self.low:g}"
         if self.high is not None:
-            where = f"from {self.low:g} to {self.high:.0f}"
+            where = (
+                f"{where} and at most {self.high:.0f}"
+                if self.above
+                else f"from {self.low:g} to {self.high:.0f}"
+            )
         return f"{kind} {where}{', or null' if self.null else ''}{self.hint}"
 
 
 POSITIVE = Number(1)
+WEIGHT = Number(0, whole=False)
+SHARE = Number(0, whole=False, high=1)
+ABOVE_0 = Number(0, whole=False, above=True)
+LIMIT = Number(0, whole=False, above=True, null=True)
 NO_LIMIT = Number(-1, null=True, hint="; -1 is no limit")
 NUMBERS = {
     "seed": Number(0, high=2**32 - 1),
@@ -59,12 +67,38 @@ NUMBERS = {
     "model.max_length": Number(2),
     "model.vocab_size": Number(1, null=True),
     "optimizer.lr": Number(0, whole=False, above=True, null=True, hint=", such as 5e-6"),
-    "optimizer.weight_decay": Number(0, whole=False),
-    "method.module.gradient_clip": Number(0, whole=False, above=True, null=True),
+    "optimizer.weight_decay": WEIGHT,
+    "method.module.gradient_clip": LIMIT,
     "trainer.max_epochs": NO_LIMIT,
     "trainer.max_steps": NO_LIMIT,
     "trainer.num_nodes": POSITIVE,
     "trainer.log_every_n_steps": Number(0, null=True),
+    "sampling.max_new_tokens": POSITIVE,
+    "sampling.temperature": WEIGHT,
+    "sampling.top_p": Number(0, whole=False, above=True, high=1),
+    "sampling.repetition_penalty": ABOVE_0,
+    "engine.batch_tokens": POSITIVE,
+    "ppo.caution": WEIGHT,
+    "ppo.k": POSITIVE,
+    "ppo.minibatches": POSITIVE,
+    "ppo.passes": POSITIVE,
+    "ppo.evaluated": POSITIVE,
+    "ppo.pretraining_dialogues": Number(0),
+    "ppo.shaping.kl_weight": WEIGHT,
+    "ppo.shaping.kl_target": LIMIT,
+    "ppo.shaping.kl_horizon": ABOVE_0,
+    "ppo.shaping.clip": LIMIT,
+    "ppo.shaping.missing_eos_penalty": WEIGHT,
+    "ppo.shaping.discount": SHARE,
+    "ppo.shaping.trace_decay": SHARE,
+    "ppo.objective.clip": ABOVE_0,
+    "ppo.objective.value_clip": LIMIT,
+    "ppo.objective.value_weight": WEIGHT,
+    "ppo.objective.entropy_weight": WEIGHT,
+    "ppo.objective.text_weight": WEIGHT,
+    "ppo.objective.critic_learning_rate": LIMIT,
+    "ppo.limits.kl": LIMIT,
+    "ppo.limits.reward_drop": Number(0, whole=False, null=True),
     "max_length": Number(1, null=True, hint=" for what the model takes"),
 }
 

@@ -87,7 +87,8 @@ def _why_no_critic(loaded: LoadedReward, tokenizer: PreTrainedTokenizerBase) -> 
 
 def _to_train(model: RewardModel, spec: ModelSpec) -> RewardModel:
     """A reward model that is trained as the policy is."""
-    network = model.network
+    # It was opened as it was saved, where small steps would vanish in bfloat16.
+    network = model.network.to(dtype=getattr(torch, spec.dtype))
     spec.adapter.apply(network, train_head=True)
     if spec.gradient_checkpointing:
         checkpoint_activations(network)

@@ -128,7 +128,8 @@ def divergence(new_L: Tensor, old_L: Tensor) -> Tensor:
 def adapted_kl_weight(weight: float, kl: float, *, target: float, horizon: float, responses: int) -> float:
     """β for the next iteration: larger where the divergence is above its target, smaller below.
 
-    Source: Ziegler et al. 2019, section 2.2: β ← β (1 + clip(KL/target − 1, −0.2, 0.2) · n/horizon).
+    Source: Ziegler et al. 2019, section 2.2: β ← β (1 + clip(KL/target − 1, −0.2, 0.2) · n/horizon), with
+    n/horizon at most 1, so that β stays above 0 however many responses an iteration has.
 
     Args:
         weight: β so far.
@@ -138,7 +139,7 @@ def adapted_kl_weight(weight: float, kl: float, *, target: float, horizon: float
         responses: how many were drawn since the last change.
     """
     error = min(max(kl / target - 1, -0.2), 0.2)
-    return weight * (1 + error * responses / horizon)
+    return weight * (1 + error * min(responses / horizon, 1.0))
 
 
 class Moments(NamedTuple):

@@ -76,8 +76,6 @@ class PolicyModule(StepModule):
         super().__init__(optimizer, scheduler, gradient_clip)
         if sampling.temperature == 0:
             raise UserError("sampling.temperature=0 always says the same, and nothing is learnt from that.")
-        if k < 1:
-            raise UserError(f"ppo.k={k} responses to each prompt are too few: at least 1.")
         self.model, self.scorer, self.sampling = model, scorer, sampling
         self.k, self.engine = k, engine
         self.shaping, self.limits = shaping, limits

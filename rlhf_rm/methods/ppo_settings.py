@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from rlhf_rm.errors import UserError
 from rlhf_rm.functional.ppo import Moments
 
 
@@ -18,9 +17,6 @@ class Shaping:
         clip: scores are kept within ± this, after normalising; None for no limit.
         missing_eos_penalty: taken from the score of a response that did not end.
         discount, trace_decay: γ and λ of the advantages.
-
-    Raises:
-        UserError: a target or horizon that is not above 0.
     """
 
     kl_weight: float
@@ -31,13 +27,6 @@ class Shaping:
     missing_eos_penalty: float
     discount: float
     trace_decay: float
-
-    def __post_init__(self) -> None:
-        if self.kl_horizon <= 0 or (self.kl_target is not None and self.kl_target <= 0):
-            raise UserError(
-                f"ppo.shaping.kl_target={self.kl_target} and ppo.shaping.kl_horizon={self.kl_horizon} must "
-                "be above 0; without a target kl_weight stays as it is: kl_target=null."
-            )
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from rlhf_rm.commands.policy import actor_critic
+from rlhf_rm.models.adapter import NoAdapter
+from rlhf_rm.models.attention.sdpa import SDPAAttention
+from rlhf_rm.models.spec import ModelSpec
+from tests.tiny_policy import tiny_policy, tiny_tokenizer
 
 PPO = ["method=ppo", "sampling.max_new_tokens=8"]
 
@@ -79,10 +86,13 @@ def test_a_policy_and_several_reward_models_can_be_named(rlhf_rm, small, tmp_pat
         (["base.enabled=false"], "ppo.reward names no reward model"),
         (["ppo.pool=best"], "ppo.pool=best must be one of mean, worst, cautious"),
         (["ppo.critic=me"], "ppo.critic=me is unknown"),
-        (["ppo.k=0"], "ppo.k=0 responses to each prompt are too few"),
+        (["ppo.k=1.5"], "ppo.k=1.5 must be a whole number of at least 1"),
         (["ppo.pretraining_dialogues=2"], "and ppo.objective.text_weight=0.0 go together"),
         (["ppo.objective.text_weight=1"], "ppo.pretraining_dialogues=0 and"),
-        (["ppo.shaping.kl_target=0"], "must be above 0"),
+        (["ppo.shaping.kl_target=0"], "ppo.shaping.kl_target=0 must be a number above 0, or null"),
+        (["ppo.objective.clip=-0.2"], "ppo.objective.clip=-0.2 must be a number above 0"),
+        (["sampling.top_p=0"], "sampling.top_p=0 must be a number above 0 and at most 1"),
+        (["sampling.temperature=nan"], "sampling.temperature=nan must be a number of at least 0"),
         (["sampling.temperature=0"], "nothing is learnt from that"),
         (["sampling.max_new_tokens=600"], "leaves no room for a prompt"),
         (["denoise=flip", "denoise.strengths=x"], "which this method does not read"),
@@ -103,3 +113,30 @@ def test_a_critic_cannot_start_from_an_encoder(rlhf_rm, small, tmp_path):
         ended = rlhf_rm("train", *options, f"hydra.run.dir={tmp_path}/{critic}")
         assert ended.code == code, ended.err
         assert "it reads a response as a whole" in ended.err + ended.out
+
+
+def test_a_critic_is_trained_in_the_precision_of_the_policy(tmp_path):
+    tokenizer = tiny_tokenizer()
+    policy = tiny_policy(tokenizer)
+    policy.config.num_labels = 1
+    reward = AutoModelForSequenceClassification.from_config(policy.config).to(torch.bfloat16)
+    for made, name in ((policy, "policy"), (reward, "reward")):
+        made.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    spec = ModelSpec(
+        path=str(tmp_path / "policy"),
+        architecture=None,
+        vocab_size=None,
+        template="auto",
+        max_length=128,
+        dtype="float32",
+        gradient_checkpointing=False,
+        compile=False,
+        learning_rate=1e-6,
+        trust_remote_code=False,
+        adapter=NoAdapter(1e-6),
+    )
+    named = {"reward": str(tmp_path / "reward"), "critic": "reward", "trust_remote_code": False}
+    made = actor_critic(spec, spec.tokenizer(None), SDPAAttention(), **named)
+    # In bfloat16 a small step would leave most weights as they are.
+    assert {p.dtype for p in made.critic.parameters()} == {torch.float32}

@@ -127,6 +127,8 @@ def test_the_kl_weight_follows_its_target_by_a_fifth_at_most():
     assert adapted_kl_weight(0.1, 4.4, **adapt) == pytest.approx(0.1 * (1 + 0.1 * 0.5))
     assert adapted_kl_weight(0.1, 400.0, **adapt) == pytest.approx(0.1 * (1 + 0.2 * 0.5))
     assert adapted_kl_weight(0.1, -1.0, **adapt) == pytest.approx(0.1 * (1 - 0.2 * 0.5))
+    many = adapt | {"responses": 1024}
+    assert adapted_kl_weight(0.1, 0.0, **many) == pytest.approx(0.08)
 
 
 def test_explained_variance_is_one_for_a_critic_that_knows_and_none_for_a_constant():
