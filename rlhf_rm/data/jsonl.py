@@ -35,8 +35,8 @@ def parse_pair(row: Mapping[str, Any]) -> PreferencePair:
     """One row as a pair; fields that are not named here are ignored.
 
     - ``prompt`` (text, or messages of ``role`` and ``content``) with ``chosen`` and ``rejected`` as text;
-    - the same with ``chosen`` and ``rejected`` as message lists that end in the response, with or
-      without the prompt's messages before it;
+    - the same with ``chosen`` and ``rejected`` as message lists: the response alone, or a dialogue that ends
+      in it and begins with the prompt, or has the prompt right before the response;
     - no ``prompt``: message lists, whose leading messages in common are the prompt;
     - no ``prompt``: lists of texts, the turns of an HH dialogue (the published strengths have these);
     - whole HH dialogues in ``chosen`` and ``rejected``, or cut after the last ``Assistant:`` into
@@ -75,9 +75,7 @@ def _pair_of_messages(prompt: Any, chosen: Messages, rejected: Messages) -> Pref
     """The response is the one assistant message after what the two have in common."""
     if prompt is not None:
         before = parse_prompt(prompt)
-        chosen, rejected = (
-            given if given[: len(before)] == before else (*before, *given) for given in (chosen, rejected)
-        )
+        chosen, rejected = (_whole(before, chosen, "chosen"), _whole(before, rejected, "rejected"))
     shared = 0
     while shared < min(len(chosen), len(rejected)) - 1 and chosen[shared] == rejected[shared]:
         shared += 1
@@ -91,3 +89,30 @@ def _pair_of_messages(prompt: Any, chosen: Messages, rejected: Messages) -> Pref
                 "is expected."
             )
     return PreferencePair(chosen[:shared], chosen[-1].content, rejected[-1].content)
+
+
+def _whole(before: Messages, given: Messages, field: str) -> Messages:
+    """The prompt with the response; a list that has the prompt within is whole already.
+
+    Such a list may have more than the prompt, which some sets give as the last question alone.
+
+    Raises:
+        BadRowError: a dialogue with another prompt.
+    """
+    if len(given) == 1 and given[0].role == "assistant":
+        return (*before, *given)
+    asked = given[:-1]
+    if _same(given[: len(before)], before) or _same(asked[-len(before) :], before):
+        return given
+    raise BadRowError(
+        f'"{field}" holds {", ".join(message.role for message in given)}, but the "prompt" neither begins it '
+        "nor stands before its last message: give the response alone, a dialogue that holds the prompt, or "
+        "no prompt."
+    )
+
+
+def _same(some: Messages, others: Messages) -> bool:
+    """Whether messages are equal but for blanks around them."""
+    return [(one.role, one.content.strip()) for one in some] == [
+        (one.role, one.content.strip()) for one in others
+    ]

@@ -43,6 +43,21 @@ def test_message_lists_of_several_turns_share_their_leading_messages():
     assert (pair.chosen, pair.rejected) == ("good", "poor")
 
 
+def test_a_dialogue_beside_its_prompt_is_whole_and_does_not_get_the_prompt_again():
+    system, answer = {"role": "system", "content": "s"}, {"role": "assistant", "content": "a"}
+    more = {"role": "user", "content": "more"}
+    for prompt, before in (
+        ("q", [system, USER]),
+        ("q ", [USER]),
+        ([USER], [system, USER]),
+        ("more", [USER, answer, more]),
+        ("q", [USER, answer, more]),
+    ):
+        pair = parse_pair({"prompt": prompt, "chosen": [*before, GOOD], "rejected": [*before, POOR]})
+        assert [message._asdict() for message in pair.messages] == before
+        assert (pair.chosen, pair.rejected) == ("good", "poor")
+
+
 def test_every_example_of_the_documentation_is_a_pair():
     text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
     rows = [json.loads(line) for line in text.split("```json\n")[1].split("```")[0].splitlines()]
@@ -95,6 +110,10 @@ BAD = {
     "ends in a question": (
         {"chosen": [USER, GOOD, USER], "rejected": [USER, POOR]},
         "goes on .* assistant, user",
+    ),
+    "another prompt": (
+        {"prompt": "other", "chosen": [USER, GOOD], "rejected": [USER, POOR]},
+        '"chosen" holds user, assistant, but the "prompt" neither begins it nor stands before',
     ),
     "nothing shared": ({"chosen": [GOOD], "rejected": [POOR]}, "share no message"),
 }
