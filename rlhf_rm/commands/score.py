@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.encode import Dialogue, DialogueEncoder
-from rlhf_rm.data.messages import parse_prompt
+from rlhf_rm.data.messages import parse_prompt, response_text
 from rlhf_rm.data.packing import Packing
 from rlhf_rm.data.reading import BadRowError, read_rows
 from rlhf_rm.errors import UserError
@@ -86,4 +86,4 @@ def parse_row(row: dict[str, Any]) -> tuple[dict[str, Any], Dialogue]:
             raise BadRowError(f'the field "{name}" is missing; a row needs "prompt" and "response".')
     if not isinstance(row["response"], str):
         raise BadRowError(f'"response" must be text, not {type(row["response"]).__name__}.')
-    return row, (parse_prompt(row["prompt"]), row["response"])
+    return row, (parse_prompt(row["prompt"]), response_text(row["prompt"], row["response"]))

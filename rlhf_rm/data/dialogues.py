@@ -5,7 +5,7 @@ from typing import Any
 
 from rlhf_rm.data.files import FileSource
 from rlhf_rm.data.hh import is_hh_text, parse_hh_dialogue
-from rlhf_rm.data.messages import Messages, parse_messages, parse_prompt, response_of
+from rlhf_rm.data.messages import Messages, parse_messages, parse_prompt, response_of, response_text
 from rlhf_rm.data.reading import BadRowError, type_name
 from rlhf_rm.data.types import Message, PreferencePair
 from rlhf_rm.errors import UserError
@@ -82,7 +82,9 @@ def parse_dialogue(row: dict[str, Any]) -> Messages:
     if field is None:
         return prompt
     answer = row[field]
-    return (
-        *prompt,
-        Message("assistant", answer if isinstance(answer, str) else response_of(prompt, answer, field)),
+    text = (
+        response_text(row["prompt"], answer)
+        if isinstance(answer, str)
+        else response_of(prompt, answer, field)
     )
+    return (*prompt, Message("assistant", text))

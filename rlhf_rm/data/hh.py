@@ -71,6 +71,24 @@ def parse_hh_dialogue(text: str) -> list[Turn]:
     return turns
 
 
+def parse_hh_prompt(text: str) -> tuple[Message, ...]:
+    """The turns of a text for which :func:`is_hh_prompt` holds.
+
+    Raises:
+        BadRowError: no human turn stands before its last ``Assistant:``.
+    """
+    messages = tuple(turn.message for turn in parse_hh_dialogue(text)[:-1])
+    if not any(message.role == "user" for message in messages):
+        raise BadRowError('the prompt has no Human turn before "\\n\\nAssistant:".')
+    return messages
+
+
+def answer_in(prompt: str, text: str) -> str:
+    """The response to an HH prompt, given with the prompt before it or alone, without the marker's space."""
+    whole = text if text.startswith(prompt) else prompt + text
+    return whole[len(prompt.rstrip()) :].removeprefix(" ")
+
+
 def parse_hh_pair(chosen: Any, rejected: Any) -> PreferencePair:
     """The shared prompt and the two responses of a pair of dialogues.
 

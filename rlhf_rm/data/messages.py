@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rlhf_rm.data.hh import answer_in, is_hh_prompt, parse_hh_prompt
 from rlhf_rm.data.reading import BadRowError, type_name
 from rlhf_rm.data.types import ROLES, Message
 
@@ -9,11 +10,13 @@ Messages = tuple[Message, ...]
 
 
 def parse_prompt(value: Any) -> Messages:
-    """A prompt given as text (one user message) or as messages.
+    """A prompt given as text (the turns of an HH prompt, else one user message) or as messages.
 
     Raises:
         BadRowError: neither, or no messages.
     """
+    if is_hh_prompt(value):
+        return parse_hh_prompt(value)
     if isinstance(value, str):
         return (Message("user", value),)
     return parse_messages(value, "prompt")
@@ -41,6 +44,11 @@ def _message(item: Any, where: str) -> Message:
     if not isinstance(content, str):
         raise BadRowError(f'"{where}" has a content that is not text but {type_name(content)}.')
     return Message(role, content)
+
+
+def response_text(prompt: Any, text: str) -> str:
+    """A response given as text, to a prompt as its row has it: after an HH prompt, what HH says of it."""
+    return answer_in(prompt, text) if is_hh_prompt(prompt) else text
 
 
 def response_of(prompt: Messages, value: Any, field: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rlhf_rm.data.messages import parse_prompt
+from rlhf_rm.data.messages import parse_prompt, response_text
 from rlhf_rm.data.prompts import Prompt
 from rlhf_rm.data.reading import BadRowError, read_rows
 
@@ -32,4 +32,4 @@ def parse_row(row: Mapping[str, Any]) -> tuple[Prompt, list[str]]:
     responses = row["responses"] if "responses" in row else [row["response"]]
     if not isinstance(responses, list) or not responses or not all(isinstance(one, str) for one in responses):
         raise BadRowError('"responses" must be a list of texts, and "response" a text.')
-    return parse_prompt(row["prompt"]), responses
+    return parse_prompt(row["prompt"]), [response_text(row["prompt"], one) for one in responses]

@@ -4,14 +4,14 @@ Every form comes down to pairs (better, worse) of one group: a tie gives no pair
 each two responses. The losses see the same however it was written.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import combinations, product
 from typing import Any
 
-from rlhf_rm.data.messages import parse_prompt, response_of
+from rlhf_rm.data.messages import Messages, parse_prompt, response_of, response_text
 from rlhf_rm.data.reading import BadRowError, require, type_name
 from rlhf_rm.data.rows import finite
-from rlhf_rm.data.types import Message, PreferencePair
+from rlhf_rm.data.types import PreferencePair
 
 FORMS = ("preferences", "preference", "ranking", "scores")
 MAX_RESPONSES = 64
@@ -50,7 +50,7 @@ def parse_responses(row: Mapping[str, Any]) -> list[PreferencePair]:
     """
     prompt = parse_prompt(require(row, "prompt"))
     if "responses" in row:
-        responses = _responses(prompt, row["responses"])
+        responses = _responses(row, prompt)
         given = [form for form in FORMS if row.get(form) is not None]
         if len(given) != 1:
             raise BadRowError(
@@ -58,7 +58,7 @@ def parse_responses(row: Mapping[str, Any]) -> list[PreferencePair]:
             )
         order = _READ[given[0]](row[given[0]], len(responses))
     else:
-        chosen, rejected = (_texts(row[side], side) for side in ("chosen", "rejected"))
+        chosen, rejected = (_texts(row, side) for side in ("chosen", "rejected"))
         responses = chosen + rejected
         order = list(product(range(len(chosen)), range(len(chosen), len(responses))))
     for better, worse in order:
@@ -70,21 +70,24 @@ def parse_responses(row: Mapping[str, Any]) -> list[PreferencePair]:
     ]
 
 
-def _responses(prompt: tuple[Message, ...], value: Any) -> list[str]:
+def _responses(row: Mapping[str, Any], prompt: Messages) -> list[str]:
+    value = row["responses"]
     if not isinstance(value, list) or not 2 <= len(value) <= MAX_RESPONSES:
         found = f"a list of {len(value)}" if isinstance(value, list) else type_name(value)
         raise BadRowError(f'"responses" must be a list of 2 to {MAX_RESPONSES} responses, not {found}.')
     return [
-        one if isinstance(one, str) else response_of(prompt, one, f"responses[{i}]")
+        response_text(row["prompt"], one)
+        if isinstance(one, str)
+        else response_of(prompt, one, f"responses[{i}]")
         for i, one in enumerate(value)
     ]
 
 
-def _texts(value: Sequence[Any], field: str) -> list[str]:
-    for i, one in enumerate(value):
+def _texts(row: Mapping[str, Any], field: str) -> list[str]:
+    for i, one in enumerate(row[field]):
         if not isinstance(one, str):
             raise BadRowError(f'"{field}[{i}]" must be text, not {type_name(one)}.')
-    return list(value)
+    return [response_text(row["prompt"], one) for one in row[field]]
 
 
 def _preferences(value: Any, count: int) -> list[Order]:
