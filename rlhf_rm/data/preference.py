@@ -213,6 +213,7 @@ class PreferenceDataModule(StepDataModule):
             self.source.fingerprint(),
             name,
             self.tokenizer.backend_tokenizer.to_str(),
+            self.tokenizer.special_tokens_map,  # the template only names EOS and others
             self.tokenizer.chat_template,
             self.encoder.max_length,
             self.encoder.too_long,

@@ -101,6 +101,17 @@ def test_an_error_can_name_a_pair(datamodule, tiny):
     assert data.pair_name("train", 3) == f"train-3 ({pair.pair_id[:16]}…)"
 
 
+def test_another_token_that_ends_a_response_is_another_entry_of_the_cache(datamodule, tiny, tmp_path):
+    lasts = []
+    for end in ("<|eos|>", "<|eot|>"):
+        tokenizer = tiny.make_tokenizer()
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<|eot|>"]})
+        tokenizer.eos_token = end
+        data = tiny.make_datamodule(tiny.Source(), tokenizer, cache_dir=tmp_path)
+        lasts.append((tokenizer.eos_token_id, int(data.split("train").trees[0].branches[0][-1])))
+    assert lasts[0] != lasts[1] and all(end == last for end, last in lasts)
+
+
 def test_every_stage_encodes_what_it_needs_and_the_report_counts_it(datamodule):
     data = datamodule()
     data.setup("fit")
