@@ -1,4 +1,7 @@
+import importlib
 import json
+import linecache
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -127,6 +130,26 @@ def test_the_fingerprint_is_that_of_the_content_and_the_settings(tmp_path, setti
     assert len(others | {fingerprint(first), fingerprint(second)}) == 6
     with pytest.raises(UserError, match="does not exist"):
         fingerprint(tmp_path / "none.jsonl")
+
+
+def test_a_source_of_ones_own_has_another_fingerprint_once_its_class_is_changed(
+    source, tmp_path, monkeypatch
+):
+    path = source([ROW])._paths["all"]
+    settings = {name: value for name, value in vars(source([ROW])).items() if not name.startswith("_")}
+    monkeypatch.syspath_prepend(str(tmp_path))
+    told = []
+    for wanted in ("q", "other", "other"):
+        text = (
+            f"from rlhf_rm.data.jsonl import JsonlSource\nclass Own(JsonlSource):\n    wanted = {wanted!r}\n"
+        )
+        (tmp_path / "own_source.py").write_text(text)
+        linecache.clearcache()
+        sys.modules.pop("own_source", None)
+        importlib.invalidate_caches()
+        kind = importlib.import_module("own_source").Own
+        told.append(kind(path, validation_path=None, test_path=None, **settings).fingerprint())
+    assert told[0] != told[1] == told[2]
 
 
 def test_the_published_human_rankings_give_their_2616_pairs(qa_file, settings):
