@@ -16,9 +16,11 @@ from rlhf_rm.data.module import StepDataModule
 from rlhf_rm.data.preference_split import PreferenceSplit
 from rlhf_rm.data.relabel import Relabelling, summary
 from rlhf_rm.data.splits import fold_of
+from rlhf_rm.data.types import PreferencePair
 from rlhf_rm.data.worth_reading import Text
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import cached_directory, fingerprint, read_json, write_json
+from rlhf_rm.ranks import is_first_rank
 
 log = logging.getLogger(__name__)
 
@@ -70,9 +72,22 @@ class PreferenceDataModule(StepDataModule):
         self._splits: dict[str, PreferenceSplit] = {}
 
     def setup(self, stage: str) -> None:
-        """Encode the splits that this stage needs, and say what was cut or left out."""
+        """Encode the splits that this stage needs, and say what was cut or left out.
+
+        Raises:
+            UserError: a split has no pairs; a fit also asks for those of the test that is to follow.
+        """
         for split in {"fit": ("train", "validation"), "validate": ("validation",)}.get(stage, ("test",)):
             self.split(split)
+        tested = self.trainer is not None and self.trainer.limit_test_batches != 0
+        # Asked once, and of the source only where it was read for the other splits just now.
+        if (
+            stage == "fit"
+            and tested
+            and is_first_rank()
+            and not (self._directory / self._key("test")).is_dir()
+        ):
+            self._pairs("test")
 
     def split(self, name: str) -> PreferenceSplit:
         """A split's encoded pairs, encoded at first use.
@@ -224,17 +239,29 @@ class PreferenceDataModule(StepDataModule):
         return "drop" if name == "train" and not self.keep_identical else "keep"
 
     def _encode(self, name: str, directory: Path) -> None:
-        pairs = self.source.pairs(name)
-        if not pairs:
-            raise UserError(
-                f"the {name} split of {self.source.name} has no pairs: give a larger file, "
-                f"a data.{name}_path of its own, or a larger data.{name}_fraction."
-            )
+        pairs = self._pairs(name)
         if not len(encode_pairs(self.encoder, pairs, identical=self._identical(name), directory=directory)):
             raise UserError(
                 f"none of the {len(pairs)} pairs of the {name} split is left: all are too long, or "
                 f"identical within {self.encoder.max_length} tokens; raise model.max_length."
             )
+
+    def _pairs(self, name: str) -> Sequence[PreferencePair]:
+        """The pairs of a split.
+
+        Raises:
+            UserError: there are none.
+        """
+        pairs = self.source.pairs(name)
+        if pairs:
+            return pairs
+        mend = f"a data.{name}_path of its own, or a larger data.{name}_fraction"
+        if name == "train":
+            mend = (
+                "or smaller data.validation_fraction and data.test_fraction; a pair whose prompt is also in "
+                "data.validation_path or data.test_path is not trained on"
+            )
+        raise UserError(f"the {name} split of {self.source.name} has no pairs: give a larger file, {mend}.")
 
 
 def _tell(name: str, report: dict[str, Any]) -> None:

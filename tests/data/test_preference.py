@@ -1,4 +1,5 @@
 import logging
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -75,6 +76,20 @@ class Fixed:
 def test_an_empty_split_says_how_to_mend_it(datamodule):
     with pytest.raises(UserError, match=r"the test split of fixed has no pairs: .* data.test_path"):
         datamodule(Fixed()).split("test")
+    with pytest.raises(UserError, match=r"train split .* smaller data.validation_fraction and data.test_fr"):
+        datamodule(Fixed()).split("train")
+
+
+@pytest.mark.parametrize("share", [1.0, 0])
+def test_a_fit_asks_at_once_for_the_pairs_of_the_test_that_follows(datamodule, share):
+    both = [("x", "y")]
+    data = datamodule(Fixed(train=both, validation=both))
+    data.trainer = SimpleNamespace(limit_test_batches=share)
+    if share:
+        with pytest.raises(UserError, match="the test split of fixed has no pairs"):
+            data.setup("fit")
+    else:
+        data.setup("fit")
 
 
 def test_a_split_of_which_nothing_is_left_says_why(datamodule):
