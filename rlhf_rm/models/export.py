@@ -2,6 +2,7 @@
 
 import copy
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from rlhf_rm.models.reward import RewardModel
 from rlhf_rm.models.tokenizer import save_tokenizer
 
 TOLERANCE = 1e-4
+# Kinds of rotary positions whose frequencies do not hang on the number of positions.
+ROPE_OF_ANY_LENGTH = {"default", "linear", "llama3"}
+log = logging.getLogger(__name__)
 
 
 def export(
@@ -59,7 +63,7 @@ def export(
     with whole_directory(directory) as made:
         _plain(model.network).save_pretrained(made, state_dict=merged_state(model.network))
         save_tokenizer(tokenizer, made)
-        _make_readable_by_4(made / "config.json")
+        _complete(made / "config.json", max_length)
         difference = _largest_difference(model, tokenizer, made, max_length, probes)
         if not difference <= TOLERANCE:
             raise UserError(
@@ -149,11 +153,34 @@ def plain_rewards(network: Any, tokenizer: Any, dialogues: Sequence[Dialogue]) -
     return torch.cat(rewards)
 
 
-def _make_readable_by_4(path: Path) -> None:
-    """Add to a version 5 config.json the names under which version 4 looks for the same things."""
+def _complete(path: Path, max_length: int) -> None:
+    """Add to a version 5 config.json how long sequences may be, and the names that version 4 looks for."""
     config = json.loads(path.read_text(encoding="utf-8"))
+    config.update(_positions(config, max_length))
     config.update(_names_of_4(config))
     write_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")
+
+
+def _positions(config: Mapping[str, Any], max_length: int) -> dict[str, Any]:
+    """As many positions as the model was trained with, if its configuration says fewer.
+
+    Of rotary positions the number is only a promise, unless their frequencies are made from it.
+    """
+    rope = config.get("rope_parameters")
+    own = config.get("max_position_embeddings")
+    if not rope or not own or own >= max_length:
+        return {}
+    kinds = {one.get("rope_type", "default") for one in (rope, *rope.values()) if isinstance(one, Mapping)}
+    if not kinds <= ROPE_OF_ANY_LENGTH:
+        log.warning(
+            "the model was trained on sequences of up to %d tokens, but its configuration says %d, which its "
+            "positions (%s) are made from: longer ones will be cut.",
+            max_length,
+            own,
+            ", ".join(sorted(kinds - ROPE_OF_ANY_LENGTH)),
+        )
+        return {}
+    return {"max_position_embeddings": max_length}
 
 
 def _names_of_4(config: Mapping[str, Any]) -> dict[str, Any]:

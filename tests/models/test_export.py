@@ -9,7 +9,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 from rlhf_rm.data.template import set_template
 from rlhf_rm.data.types import Message
 from rlhf_rm.errors import UserError
-from rlhf_rm.models.export import export, plain_rewards
+from rlhf_rm.models.attention.sdpa import SDPAAttention
+from rlhf_rm.models.export import _positions, export, plain_rewards
+from rlhf_rm.models.load import load_reward_model
 from rlhf_rm.models.tokenizer import train_byte_bpe
 
 PROBES = [
@@ -48,9 +50,10 @@ def tokenizer_for(shape):
 def exported(make_model, tmp_path):
     """Export a tiny model of a shape; returns (directory, model)."""
 
-    def make(shape, directory=tmp_path / "export"):
+    def make(shape, directory=tmp_path / "export", positions=256):
         tokenizer = tokenizer_for(shape)
         model = make_model(shape)
+        model.network.config.max_position_embeddings = positions
         model.network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
         if shape == "llama":
             # A base that is not the default, after the model was made: its cached table must follow.
@@ -89,6 +92,32 @@ def test_the_base_of_the_rotary_embedding_has_the_names_of_both_versions(exporte
     config = json.loads((exported("llama")[0] / "config.json").read_text())
     assert config["rope_theta"] == config["rope_parameters"]["rope_theta"] == 50_000.0
     assert config["rope_scaling"] is None
+
+
+def test_a_model_with_rotary_positions_is_used_at_the_length_that_it_was_trained_at(exported):
+    directory, _, _ = exported("llama", positions=64)
+    loaded = load_reward_model(str(directory), SDPAAttention(), device="cpu")
+    assert loaded.max_length == loaded.model.network.config.max_position_embeddings == 128
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"max_position_embeddings": 64}, {}),  # learned
+        ({"max_position_embeddings": 256, "rope_parameters": {"rope_theta": 1e4}}, {}),
+        ({"max_position_embeddings": 64, "rope_parameters": {"rope_type": "dynamic"}}, {}),
+        (
+            {"max_position_embeddings": 64, "rope_parameters": {"rope_type": "llama3"}},
+            {"max_position_embeddings": 128},
+        ),
+        (
+            {"max_position_embeddings": 64, "rope_parameters": {"full_attention": {"rope_type": "yarn"}}},
+            {},
+        ),
+    ],
+)
+def test_the_number_of_positions_follows_only_where_nothing_is_made_from_it(config, said):
+    assert _positions(config, 128) == said
 
 
 def test_an_export_that_scores_otherwise_is_refused_and_leaves_nothing(exported, monkeypatch, tmp_path):
