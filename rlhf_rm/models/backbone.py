@@ -75,7 +75,7 @@ class Backbone:
         else:
             arguments["attention_mask"] = self._masks(attention, rows)
             arguments |= attention.arguments(rows, causal=self.is_decoder)
-        if "position_ids" in self._takes:
+        if "position_ids" in self._takes and self._is_told_positions:
             arguments["position_ids"] = self._positions(rows)
         if "use_cache" in self._takes and self.is_decoder:
             arguments["use_cache"] = False
@@ -85,6 +85,15 @@ class Backbone:
         """Final hidden states, (R, T, D)."""
         states: Tensor = self.network.base_model(**self.inputs(rows)).last_hidden_state
         return states
+
+    @property
+    def _is_told_positions(self) -> bool:
+        """Whether it is known how this architecture counts positions.
+
+        Encoders differ: many start after their padding index, as RoBERTa does. One response a row, padded on
+        the right, is what they all count right themselves.
+        """
+        return self.is_decoder or self.network.config.model_type in PACKABLE_ENCODERS
 
     def _positions(self, rows: Rows) -> Tensor:
         """Position ids as this architecture counts them."""
@@ -119,8 +128,7 @@ class Backbone:
         """Why this network cannot take packed rows, or None if it can."""
         config = self.network.config
         if not self.is_decoder:
-            known = config.model_type in PACKABLE_ENCODERS
-            return None if known else "how it pools a sequence within a row is not known"
+            return None if self._is_told_positions else "how it pools a sequence within a row is not known"
         kinds = layer_types(config)
         strange = kinds - {"full_attention", "sliding_attention"}
         if strange:

@@ -36,6 +36,9 @@ SHAPES = {
     "gemma2": DECODER | {"sliding_window": 7, "query_pre_attn_scalar": 8},
     "bert": ENCODER,
     "roberta": ENCODER,
+    "camembert": ENCODER,
+    "mpnet": ENCODER,
+    "electra": ENCODER,
     "distilbert": {"dim": 32, "hidden_dim": 48, "n_layers": 2, "n_heads": 4, "max_position_embeddings": 256},
     "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4},
 }
@@ -55,7 +58,7 @@ def make_model():
             bos_token_id=None,
         )
         if attention is None:
-            attention = EagerAttention() if shape in ("gemma2", "bloom") else SDPAAttention()
+            attention = EagerAttention() if shape in ("gemma2", "bloom", "mpnet") else SDPAAttention()
         network = AutoModelForSequenceClassification.from_config(
             config, attn_implementation=attention.implementation
         )

@@ -12,6 +12,7 @@ from rlhf_rm.models.reward import RewardModel
 from tests.models.layouts import alone, rewards
 
 PACKABLE = ["llama", "qwen3", "gpt2", "mistral", "gemma2", "bert", "roberta"]
+PADDED = ["distilbert", "camembert", "mpnet", "electra", "bloom"]
 DECODERS = ["llama", "qwen3", "gpt2", "mistral", "gemma2"]
 
 
@@ -31,7 +32,7 @@ def left_padded(rows: Rows) -> Rows:
     )
 
 
-@pytest.mark.parametrize("shape", [*PACKABLE, "distilbert", "bloom"])
+@pytest.mark.parametrize("shape", [*PACKABLE, *PADDED])
 def test_every_layout_gives_the_reward_of_the_response_alone(make_model, trees, shape):
     model = make_model(shape)
     with torch.no_grad():
