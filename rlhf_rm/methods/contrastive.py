@@ -142,10 +142,30 @@ class ContrastiveRewardModule(RewardModule):
         super().on_fit_start()
 
     def on_train_start(self) -> None:
-        """As in the base class, and look at the states, if this is the beginning of the training."""
+        """As in the base class, and look at the states, if this is the beginning of the training.
+
+        Raises:
+            UserError: the model's dropout does not reach its states, so both views would be the same.
+        """
         super().on_train_start()
+        if self.dropout > 0 and not self._views_differ():
+            raise UserError(
+                f"contrastive.dropout={self.dropout} changes nothing in what the head of a "
+                f"{self.model.network.config.model_type} model reads, so both views of a pair would be the "
+                "same: use another model, or attention=eager."
+            )
         if self.states_before is None:
             self.states_before = self.states_of("test")
+
+    @torch.no_grad()
+    def _views_differ(self) -> bool:
+        """Whether two passes over the same pair differ; random numbers go on as if there had been none."""
+        (pairs,) = self._datamodule.split("test").step(range(1))
+        rows = pairs.rows.to(self.device)
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), self.in_precision():
+            first_ND, second_ND = (self.model.states(rows).float() for _ in range(2))
+        return not torch.allclose(first_ND, second_ND, rtol=1e-3, atol=1e-5)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Beside what is trained, the states before the training."""

@@ -1,5 +1,7 @@
 """Hidden dropout in models that have none of their own, and none in models that have."""
 
+import inspect
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor, nn
@@ -16,9 +18,9 @@ BRANCHES = ("attn", "attention", "mlp", "feed_forward", "ffn")
 def set_hidden_dropout(network: PreTrainedModel, rate: float) -> None:
     """Drop out hidden states while the network is in training mode.
 
-    A network with dropout of its own (BERT, GPT-2) gets this rate in it. Others (Llama, Qwen) get it where
-    those have theirs: on the embeddings, and on what attention and MLP add to the hidden states. That is
-    outside of attention, so every way to compute attention goes with it. Nothing of it is exported.
+    A network with dropout of its own (BERT, GPT-2, OPT) gets this rate in it. Others (Llama, Qwen) get it
+    where those have theirs: on the embeddings, and on what attention and MLP add to the hidden states. That
+    is outside of attention, so every way to compute attention goes with it. Nothing of it is exported.
 
     Args:
         network: is changed in place.
@@ -36,7 +38,8 @@ def set_hidden_dropout(network: PreTrainedModel, rate: float) -> None:
     ]
     for dropout in own:
         dropout.p = rate
-    if own:
+    hidden = [_set_rates(module, rate, _is_hidden_rate) for module in network.modules()]
+    if own or any(hidden):
         return
     branches = [
         part
@@ -61,9 +64,58 @@ def set_hidden_dropout(network: PreTrainedModel, rate: float) -> None:
 
 
 def without_dropout(network: nn.Module) -> None:
-    """Set every rate of dropout to 0, so that training mode computes what evaluation mode does."""
+    """Set every rate of dropout to 0, so that training mode computes what evaluation mode does.
+
+    The network's configuration stays as it is.
+    """
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        if isinstance(getattr(module, "attention_dropout", None), float):
-            module.attention_dropout = 0.0  # type: ignore[assignment]
+        _set_rates(module, 0.0, _is_rate)
+
+
+class OtherRates:
+    """A configuration as a module reads it, with other rates of dropout; the configuration itself stays.
+
+    Args:
+        config: whatever else is asked is its answer.
+        rates: of each name.
+    """
+
+    def __init__(self, config: Any, rates: dict[str, float]) -> None:
+        self._config, self._rates = config, rates
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or name in ("_config", "_rates"):  # asked while a copy is made
+            raise AttributeError(name)
+        return self._rates[name] if name in self._rates else getattr(self._config, name)
+
+
+def _set_rates(module: nn.Module, rate: float, which: Callable[[nn.Module, str, Any], bool]) -> bool:
+    """Set the rates of dropout that a module calls functions with; whether it has any.
+
+    They lie in its attributes, or it reads them from its configuration at each pass, as Falcon does.
+    """
+    own = [name for name, value in vars(module).items() if which(module, name, value)]
+    for name in own:
+        setattr(module, name, rate)
+    config = getattr(module, "config", None)
+    if config is None or isinstance(module, PreTrainedModel):  # this one's configuration is what is stored
+        return bool(own)
+    names = inspect.unwrap(type(module).forward).__code__.co_names
+    read = [name for name in names if which(module, name, getattr(config, name, None))]
+    if "config" in names and read:
+        module.config = OtherRates(config, dict.fromkeys(read, rate))  # type: ignore[assignment]
+    return bool(own or read)
+
+
+def _is_rate(module: nn.Module, name: str, value: Any) -> bool:
+    """Whether an attribute is a rate of dropout, of whole layers too."""
+    return isinstance(value, float) and "drop" in name
+
+
+def _is_hidden_rate(module: nn.Module, name: str, value: Any) -> bool:
+    """Whether it is one of hidden states, and not of attention weights or of whole layers."""
+    in_attention = name == "dropout" and "Attention" in type(module).__name__
+    of_weights = in_attention or "attention" in name or "attn" in name
+    return _is_rate(module, name, value) and not of_weights and "layer" not in name

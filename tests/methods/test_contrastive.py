@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rlhf_rm.data.contrastive import ContrastiveDataModule
+from rlhf_rm.errors import UserError
 from rlhf_rm.functional.contrastive import prototype_cosines, sinkhorn, swapped_prediction
 from rlhf_rm.methods.schedules import warmup_constant
 
@@ -122,6 +123,12 @@ def test_views_have_noise_of_their_own_and_share_that_of_a_shared_prefix(tiny):
         first, second = model.states(pairs.rows)[pairs.chosen_B]
         assert torch.allclose(first, second, atol=1e-6)
         model.train()
+
+
+def test_dropout_that_does_not_reach_the_states_is_refused(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("rlhf_rm.methods.contrastive.set_hidden_dropout", lambda network, rate: None)
+    with pytest.raises(UserError, match=r"dropout=0\.3 changes nothing .* llama model reads, so both views"):
+        trained(tiny, tmp_path, "simcse", "pairs", PACKINGS[0], dropout=0.3)
 
 
 def test_prototypes_lie_on_the_unit_sphere_at_each_step(tiny, tmp_path):
