@@ -34,6 +34,12 @@ SHAPES = {
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
     "mistral": DECODER | {"sliding_window": 7},
     "gemma2": DECODER | {"sliding_window": 7, "query_pre_attn_scalar": 8},
+    "nemotron": DECODER,
+    "jetmoe": DECODER | {"kv_channels": 8, "num_local_experts": 2},
+    # A head's values have a size of their own.
+    "deepseek_v3": DECODER
+    | {"num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 16, "first_k_dense_replace": 2}
+    | {"qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 12},
     "bert": ENCODER,
     "roberta": ENCODER,
     "camembert": ENCODER,

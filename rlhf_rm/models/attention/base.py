@@ -79,6 +79,15 @@ def soft_capped(network: PreTrainedModel) -> bool:
     return getattr(network.config, "attn_logit_softcapping", None) is not None
 
 
+def has_other_values(network: PreTrainedModel) -> bool:
+    """Whether a head's values have another size than its queries, as in DeepSeek's latent attention."""
+    config = network.config
+    value = getattr(config, "v_head_dim", None)
+    if getattr(config, "qk_nope_head_dim", None) is None:
+        return value not in (None, getattr(config, "head_dim", value))
+    return bool(value != config.qk_nope_head_dim + config.qk_rope_head_dim)
+
+
 def layer_types(config: Any) -> set[str]:
     """The kinds of attention in a decoder, in the words of `transformers`."""
     kinds = getattr(config, "layer_types", None)

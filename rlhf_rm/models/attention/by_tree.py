@@ -141,8 +141,9 @@ class TreeByTree:
                     scale=scale,
                 )
             )
-        rows, heads, width, size = query.shape
-        return torch.cat(found, 2).transpose(1, 2).reshape(rows, width, heads, size).to(query.dtype)
+        rows, heads, width, _ = query.shape
+        read = torch.cat(found, 2).transpose(1, 2).reshape(rows, width, heads, value.shape[-1])
+        return read.to(query.dtype).contiguous()
 
     def _mask(self, own: int, shared: int, window: int | None) -> Tensor:
         """Which of ``shared + own`` keys the last ``own`` tokens see, (own, shared + own)."""
@@ -173,7 +174,7 @@ def written_out(
     scores = (query @ repeat_kv(key, groups).transpose(2, 3)) * scale
     weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(-1, dtype=torch.float32)
     weights = F.dropout(weights.to(query.dtype), dropout)
-    return (weights @ repeat_kv(value, groups)).transpose(1, 2)
+    return (weights @ repeat_kv(value, groups)).transpose(1, 2).contiguous()
 
 
 def _side_by_side(value: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from rlhf_rm.data.batch import Rows, Sequences
 from rlhf_rm.errors import UserError
-from rlhf_rm.models.attention.base import Attention, AttentionInputs, soft_capped
+from rlhf_rm.models.attention.base import Attention, AttentionInputs, has_other_values, soft_capped
 from rlhf_rm.models.attention.kernels import VarlenKernel, check_alignment, installed_kernels
 from rlhf_rm.models.attention.trees import TREES, no_mask, takes_trees
 
@@ -49,14 +49,22 @@ class FlashAttention(Attention):
             return f"its kernels are for GPUs, and this is {device}"
         if dtype not in HALF:
             return f"its kernels compute in 16 bits, and this is {str(dtype).removeprefix('torch.')}"
-        kind = network.config.model_type
-        if not takes_trees(network):
-            return f"the attention of a {kind} model cannot be replaced"
-        if soft_capped(network):
-            return f"a {kind} model soft-caps its attention scores"
-        if not installed_kernels():
+        why = _why_not_model(network)
+        if why is None and not installed_kernels():
             return "neither flash-attn nor a PyTorch with variable-length attention is installed"
-        return None
+        return why
+
+
+def _why_not_model(network: PreTrainedModel) -> str | None:
+    """Why no kernel computes the attention of this model, or None if one does."""
+    kind = network.config.model_type
+    if not takes_trees(network):
+        return f"the attention of a {kind} model cannot be replaced"
+    if soft_capped(network):
+        return f"a {kind} model soft-caps its attention scores"
+    if has_other_values(network):
+        return f"the values of a {kind} model have another size than its queries"
+    return None
 
 
 class Varlen(AttentionInputs):
@@ -115,7 +123,7 @@ class VarlenTrees:
                 f"attention=flash has no dropout of attention weights, and the model asks for {dropout:g}: "
                 "use attention=sdpa, or a model without (model.architecture.attention_dropout=0)."
             )
-        rows, heads, width, size = query.shape
+        rows, heads, width, _ = query.shape
         query, key, value = (one.transpose(1, 2).flatten(0, 1).to(self.dtype) for one in (query, key, value))
         found = self.kernel(
             query,
@@ -126,4 +134,4 @@ class VarlenTrees:
             causal=self.causal,
             window=window,
         )
-        return found.view(rows, width, heads, size)
+        return found.reshape(rows, width, heads, -1)

@@ -30,6 +30,8 @@ TELLS_WINDOW = (
     "smollm3",
     "starcoder2",
 )
+# Models that do not hand on to their attention what they are called with.
+HANDS_NOTHING_ON = ("nemotron",)
 TREES = "rlhf_rm_trees"  # the name of this way in `transformers`
 
 
@@ -107,6 +109,7 @@ def takes_trees(network: PreTrainedModel) -> bool:
     """Whether all of a network's attention goes through the interface of `transformers`, its windows too."""
     told = "sliding_attention" not in layer_types(network.config)
     told |= network.config.model_type in TELLS_WINDOW
+    told &= network.config.model_type not in HANDS_NOTHING_ON
     return told and bool(getattr(network, "_supports_attention_backend", False))
 
 

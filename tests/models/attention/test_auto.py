@@ -23,6 +23,7 @@ HALF, WHOLE = torch.bfloat16, torch.float32
         ("cpu", WHOLE, "bert", "by_tree"),
         ("cpu", WHOLE, "distilbert", "by_tree"),
         ("cpu", WHOLE, "gemma2", "eager"),
+        ("cpu", WHOLE, "nemotron", "sdpa"),
         ("cpu", WHOLE, "bloom", "eager"),
     ],
 )

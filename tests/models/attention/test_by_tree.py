@@ -10,7 +10,9 @@ from tests.models.attention.test_base import rows
 from tests.models.layouts import alone, rewards
 
 
-@pytest.mark.parametrize("shape", ["llama", "qwen3", "gpt2", "mistral", "bert", "roberta"])
+@pytest.mark.parametrize(
+    "shape", ["llama", "qwen3", "gpt2", "mistral", "bert", "roberta", "jetmoe", "deepseek_v3"]
+)
 def test_rewards_and_gradients_are_those_of_each_response_alone(make_model, trees, shape, monkeypatch):
     monkeypatch.setattr(by_tree, "WORTH", 0)  # or rows as short as these are left to SDPA
     seen = []
