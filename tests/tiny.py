@@ -1,7 +1,9 @@
 """A tiny run from made-up pairs, for tests and for processes of tests: `python tests/tiny.py JSON`."""
 
 import hashlib
+import itertools
 import json
+import math
 import os
 import random
 import signal
@@ -28,6 +30,7 @@ from rlhf_rm.denoise.adaptive_margin import AdaptiveMargin
 from rlhf_rm.denoise.base import Recipe
 from rlhf_rm.denoise.flip import Flip
 from rlhf_rm.denoise.select import Select
+from rlhf_rm.errors import UserError
 from rlhf_rm.losses.bradley_terry import BradleyTerryLoss
 from rlhf_rm.losses.simcse import SimCSELoss
 from rlhf_rm.losses.swav import SwAVLoss
@@ -49,30 +52,32 @@ WORDS = ["red", "green", "blue", "one", "two", "three", "yes", "no", "maybe"]
 
 
 class Source:
-    """Pairs of random words, in each split as many as are asked for."""
+    """Pairs of random words, in each split as many as are asked for.
+
+    With ``threes`` the responses of every other prompt are three, and make three pairs.
+    """
 
     name = "tiny"
     splits = ("train", "validation", "test")
 
-    def __init__(self, train=24, validation=7, test=7, margin=None):
+    def __init__(self, train=24, validation=7, test=7, margin=None, threes=False):
         self.counts = {"train": train, "validation": validation, "test": test}
-        self.margin = margin
+        self.margin, self.threes = margin, threes
 
     def pairs(self, split):
         rng = random.Random(split)
-        return [
-            PreferencePair(
-                (Message("user", self._words(rng, 6)),),
-                self._words(rng, 5),
-                self._words(rng, 9) + "?",
-                id=f"{split}-{number}",
-                margin=self.margin,
-            )
-            for number in range(self.counts[split])
-        ]
+        return [pair for number in range(self.counts[split]) for pair in self._of_prompt(rng, split, number)]
+
+    def _of_prompt(self, rng, split, number):
+        prompt, name = (Message("user", self._words(rng, 6)),), f"{split}-{number}"
+        texts = [self._words(rng, 5), self._words(rng, 9) + "?"]
+        if not self.threes or number % 2:
+            return [PreferencePair(prompt, *texts, id=name, margin=self.margin)]
+        pairs = itertools.combinations([*texts, self._words(rng, 5) + "!"], 2)
+        return [PreferencePair(prompt, *both, id=name, margin=self.margin, group=name) for both in pairs]
 
     def fingerprint(self):
-        return hashlib.sha256(repr((self.counts, self.margin)).encode()).hexdigest()
+        return hashlib.sha256(repr((self.counts, self.margin, self.threes)).encode()).hexdigest()
 
     def report(self):
         return {"rows": self.counts}
@@ -280,6 +285,7 @@ def fit(
     module=None,
     data=None,
     weighted=False,
+    spoilt=None,
     contrastive=None,
     meta=None,
     strengths=None,
@@ -315,6 +321,8 @@ def fit(
     if weighted:
         weight = datamodule.split("train").labels.weight
         weight[:] = [0.25 + number % 3 for number in range(len(weight))]
+    if spoilt is not None:
+        datamodule.split("train").labels.margin[spoilt] = math.nan
     made = make_trainer(directory, [watch, *also], every_n_steps=every_n_steps, **trainer)
     if resume and is_sharded(Path(resume)) and not isinstance(made.strategy, FSDPStrategy):
         made.strategy.checkpoint_io = FromShards()
@@ -329,7 +337,13 @@ def main(runs):
         test = options.pop("test", False)
         options["watch"] = Watch(**options.pop("watch", {}))
         directory = Path(options["directory"])
-        trainer, module, watch = fit(**options)
+        try:
+            trainer, module, watch = fit(**options)
+        except UserError as error:
+            if options.get("spoilt") is None:
+                raise
+            (directory / f"refused_{os.environ.get('LOCAL_RANK', '0')}.txt").write_text(str(error))
+            continue
         if test:
             trainer.test(module, datamodule=trainer.datamodule, verbose=False)
         in_shards = isinstance(trainer.strategy, Sharded)

@@ -37,13 +37,13 @@ class ContrastiveLoss(nn.Module, ABC):
         self.items_of = ITEMS[items]
 
     @abstractmethod
-    def forward(self, first_ND: Tensor, second_ND: Tensor, *, gather: Gather, rank: int) -> Tensor:
+    def forward(self, first_ND: Tensor, second_ND: Tensor, *, gather: Gather, begin: int) -> Tensor:
         """Loss of each item of this rank, (N,), in nats; the items of all ranks are its batch.
 
         Args:
-            first_ND, second_ND: two views of the same items, as many on every rank.
+            first_ND, second_ND: two views of the same items.
             gather: brings together the items of all ranks.
-            rank: which of them these are.
+            begin: how many items of other ranks lie before these, once they are gathered.
         """
 
     def before_step(self) -> None:

@@ -24,7 +24,7 @@ class SimCSELoss(ContrastiveLoss):
         check_temperature("temperature", temperature)
         self.temperature = temperature
 
-    def forward(self, first_ND: Tensor, second_ND: Tensor, *, gather: Gather, rank: int) -> Tensor:
+    def forward(self, first_ND: Tensor, second_ND: Tensor, *, gather: Gather, begin: int) -> Tensor:
         """See :class:`ContrastiveLoss`."""
-        own_N = torch.arange(len(first_ND), device=first_ND.device) + rank * len(first_ND)
+        own_N = torch.arange(len(first_ND), device=first_ND.device) + begin
         return info_nce(first_ND, gather(second_ND), own_N, temperature=self.temperature)

@@ -50,10 +50,10 @@ class SwAVLoss(ContrastiveLoss):
         """Put the prototypes back on the unit sphere."""
         self.prototype_KD.copy_(F.normalize(self.prototype_KD, dim=1))
 
-    def forward(self, first_ND: Tensor, second_ND: Tensor, *, gather: Gather, rank: int) -> Tensor:
+    def forward(self, first_ND: Tensor, second_ND: Tensor, *, gather: Gather, begin: int) -> Tensor:
         """See :class:`ContrastiveLoss`."""
         first_NK, second_NK = (prototype_cosines(one, self.prototype_KD) for one in (first_ND, second_ND))
-        own = slice(rank * len(first_ND), (rank + 1) * len(first_ND))
+        own = slice(begin, begin + len(first_ND))
         codes = [self._codes(gather(one.detach()))[own] for one in (first_NK, second_NK)]
         return swapped_prediction(first_NK, second_NK, *codes, temperature=self.temperature)
 

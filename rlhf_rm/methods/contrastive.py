@@ -14,6 +14,7 @@ from rlhf_rm.data.contrastive import ContrastiveDataModule
 from rlhf_rm.errors import UserError
 from rlhf_rm.functional.contrastive import alignment, uniformity
 from rlhf_rm.losses.contrastive import ContrastiveLoss
+from rlhf_rm.methods.gathering import gather_rows, rows_of_ranks
 from rlhf_rm.methods.reward import RewardModule
 from rlhf_rm.models.dropout import set_hidden_dropout
 from rlhf_rm.models.reward import RewardModel
@@ -104,7 +105,14 @@ class ContrastiveRewardModule(RewardModule):
         first_B, second_B = index_B.argsort(stable=True).view(-1, 2).unbind(1)
         items = self.contrastive.items_of
         first_ND, second_ND = (items(*state_2BD[:, which_B]) for which_B in (first_B, second_B))
-        loss_N = self.contrastive(first_ND, second_ND, gather=self._gather, rank=self.global_rank)
+        # Prompts with K responses have as many pairs as they have: ranks differ in how many a step brings.
+        counts = rows_of_ranks(self, len(first_ND))
+        loss_N = self.contrastive(
+            first_ND,
+            second_ND,
+            gather=lambda values: gather_rows(self, values, counts),
+            begin=sum(counts[: self.global_rank]),
+        )
         loss_B = loss_N.view(-1, len(first_B)).mean(0)
         with torch.no_grad():
             self.log("train/contrastive", loss_N.mean())
@@ -114,13 +122,6 @@ class ContrastiveRewardModule(RewardModule):
                 self.log(f"train/{name}", value)
         # Each pair has its weight in both views.
         return self.contrastive_weight * (loss_B * (weight_B[first_B] + weight_B[second_B])).sum()
-
-    def _gather(self, values: Tensor) -> Tensor:
-        """The rows of all ranks, with their gradients."""
-        if self.trainer.world_size == 1:
-            return values
-        gathered: Any = self.all_gather(values, sync_grads=values.requires_grad)
-        return gathered.flatten(0, 1)
 
     def on_fit_start(self) -> None:
         """As in the base class; refuses data without views and steps without negatives.

@@ -10,6 +10,7 @@ from rlhf_rm.errors import UserError
 from rlhf_rm.functional.preference import centring
 from rlhf_rm.functional.ranking import choice_weights
 from rlhf_rm.losses.base import ChoiceLoss, PreferenceLoss
+from rlhf_rm.methods.gathering import gather_rows, rows_of_ranks
 from rlhf_rm.methods.step import OptimizerFactory, SchedulerFactory, StepModule
 from rlhf_rm.metrics.reference import reference_accuracy, reference_labels
 from rlhf_rm.metrics.rewards import Rewards, RewardTable
@@ -173,8 +174,7 @@ class RewardModule(StepModule):
     def _names(self, step: Step[PairBatch], bad: list[Tensor]) -> list[str]:
         """The bad pairs of all ranks; every pair, if only their sum is bad."""
         columns = torch.stack([torch.cat([pairs.index_B for pairs in step]), torch.cat(bad).long()], dim=1)
-        gathered: Any = self.all_gather(columns)
-        index, is_bad = gathered.view(-1, 2).unbind(1)
+        index, is_bad = gather_rows(self, columns, rows_of_ranks(self, len(columns))).unbind(1)
         indices = (index[is_bad > 0] if is_bad.any() else index).tolist()
         return [f"pair {self._datamodule.pair_name('train', i)}" for i in indices]
 

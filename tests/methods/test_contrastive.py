@@ -144,7 +144,7 @@ def run_of(directory, ranks, kind, items):
     directory.mkdir()
     return {
         "directory": str(directory),
-        "source": {"train": 24},
+        "source": {"train": 24, "threes": True},
         "data": {"batch_size": 4 // ranks, "micro_tokens": 90 if ranks == 2 else 9999},
         "module": {"optimizer": "SGD", "lr": 0.002, "gradient_clip": None},
         "contrastive": {"kind": kind, "items": items},
@@ -156,12 +156,17 @@ def run_of(directory, ranks, kind, items):
 
 
 def test_two_ranks_equal_one_process_with_twice_the_batch(tiny, tmp_path):
+    """Real processes, which have different numbers of pairs where prompts have two responses or three."""
     one = [run_of(tmp_path / f"{kind}_{items}_1", 1, kind, items) for kind, items in KINDS]
     two = [run_of(tmp_path / f"{kind}_{items}_2", 2, kind, items) for kind, items in KINDS]
-    tiny.in_a_process(two)
+    spoilt = run_of(tmp_path / "spoilt", 2, *KINDS[0]) | {"spoilt": 5}
+    tiny.in_a_process([*two, spoilt])
     tiny.main([dict(run) for run in one])
     for single, double in zip(one, two, strict=True):
         tiny.assert_same_run(single["directory"], double["directory"], steps=6)
+    # Both ranks name the pair, whichever of them has it.
+    (said,) = {path.read_text() for path in (tmp_path / "spoilt").glob("refused_*.txt")}
+    assert "the loss became nan" in said and "on pair train-2 (" in said
 
 
 def test_a_run_shows_its_states_and_resumes_bit_by_bit(rlhf_rm, small, tmp_path):
