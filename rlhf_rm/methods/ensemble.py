@@ -66,8 +66,8 @@ class EnsembleRewardModule(RewardModule):
             loss, difference_B = self._accumulate(m, member_step, batch)
             losses.append(loss)
             differences.append(difference_B)
-            if self.gradient_clip is not None:
-                norms.append(self._clip(self.ensemble.gradients(m), self.gradient_clip))
+            if not self.scales_loss:
+                norms.append(self._clip(self.ensemble.gradients(m)))
         self.advance(torch.stack(losses).mean())
         if norms:
             self.log("train/grad_norm", torch.stack(norms).mean())
@@ -93,12 +93,12 @@ class EnsembleRewardModule(RewardModule):
         loss = self.accumulate(step, weight, loss_sum, lambda: self._names(step, bad))
         return loss, torch.cat(difference)
 
-    def _clip(self, gradients: list[Tensor], limit: float) -> Tensor:
-        """Shorten one member's gradient to this norm; returns the norm that it had."""
+    def _clip(self, gradients: list[Tensor]) -> Tensor:
+        """Shorten one member's gradient to the largest norm; returns the norm that it had."""
         norm = torch.nn.utils.get_total_norm(gradients)
         if not torch.isfinite(norm):
             self._refuse("norm of the gradient", norm, [])
-        torch._foreach_mul_(gradients, (limit / (norm + 1e-6)).clamp(max=1.0))
+        torch._foreach_mul_(gradients, (self.largest_norm / (norm + 1e-6)).clamp(max=1.0))
         return norm
 
     def results(self) -> dict[str, Any]:

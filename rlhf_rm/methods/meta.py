@@ -136,7 +136,7 @@ class MetaRewardModule(RewardModule):
                 "MetaRM changes the weights within a step, and DeepSpeed keeps copies of them that would not "
                 "follow: use strategy=ddp or strategy=fsdp."
             )
-        if self.trainer.precision == "16-mixed":
+        if self.scales_loss:
             raise UserError(
                 "trainer.precision=16-mixed scales gradients, so the ascent would be too long by that scale: "
                 "use bf16-mixed."

@@ -1,5 +1,6 @@
 """One item of the training loader is one optimiser step: the part that all methods share."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -163,7 +164,7 @@ class StepModule(L.LightningModule, ABC):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """One optimiser with parameter groups, and its schedule over the whole run."""
-        if self.gradient_clip is not None and self.trainer.precision == "16-mixed":
+        if self.gradient_clip is not None and self.scales_loss:
             raise UserError(
                 "trainer.precision=16-mixed scales gradients, so method.module.gradient_clip would clip the "
                 "wrong numbers: use bf16-mixed, or method.module.gradient_clip=null."
@@ -205,9 +206,9 @@ class StepModule(L.LightningModule, ABC):
         optimizer: Any = self.optimizers()
         optimizer.zero_grad()
         mean = self.accumulate(step, weight, loss_sum, culprits)
-        if self.gradient_clip is not None and not self._in_engine:
+        if not (self._in_engine or self.scales_loss):
             for name, parameters in self.clipped_together().items():
-                norm = whole(torch.nn.utils.clip_grad_norm_(parameters, self.gradient_clip))
+                norm = whole(torch.nn.utils.clip_grad_norm_(parameters, self.largest_norm))
                 if not torch.isfinite(norm):
                     self._refuse("norm of the gradient", norm, culprits())
                 self.log(f"train/{name}", norm)
@@ -215,6 +216,16 @@ class StepModule(L.LightningModule, ABC):
         if self._in_engine:
             self._check_step(culprits)
         return mean
+
+    @property
+    def largest_norm(self) -> float:
+        """To which gradients are clipped; infinity, without a limit, leaves all but NaN as it is."""
+        return math.inf if self.gradient_clip is None else self.gradient_clip
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether gradients are scaled; steps whose gradient is not finite are left out then."""
+        return bool(self.trainer.precision == "16-mixed")
 
     @property
     def _in_engine(self) -> bool:
@@ -226,8 +237,7 @@ class StepModule(L.LightningModule, ABC):
         norm = strategy.gradient_norm()
         if not torch.isfinite(norm):
             self._refuse("norm of the gradient", norm, culprits())
-        if self.gradient_clip is not None:
-            self.log("train/grad_norm", norm)
+        self.log("train/grad_norm", norm)
 
     def clipped_together(self) -> dict[str, list[nn.Parameter]]:
         """Parameters whose gradient has one norm, by the name under which it is logged."""

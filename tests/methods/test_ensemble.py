@@ -276,6 +276,18 @@ def test_a_loss_scaler_meets_what_overflows_before_anybody_refuses_it(tiny):
     assert scaler.get_scale() < 2.0**100
 
 
+def test_a_members_gradient_that_is_no_number_ends_the_training_without_a_limit_too(tiny):
+    tokenizer = tiny.make_tokenizer()
+    together = FullEnsemble([tiny.make_model(tokenizer) for _ in range(SIZE)])
+    weight = next(together.models[1].parameters())
+    weight.register_hook(lambda gradient: gradient * torch.nan)
+    before = weight.detach().clone()
+    data = EnsembleDataModule(tiny.Source(), tokenizer, size=SIZE, **tiny.LOADING)
+    with pytest.raises(UserError, match="norm of the gradient became nan at step 1"):
+        fit(tiny, module_of(tiny, together, gradient_clip=None), data)
+    assert torch.equal(weight, before)
+
+
 def test_features_are_computed_once(tiny, heads, tmp_path, monkeypatch):
     tokenizer = tiny.make_tokenizer()
     calls = []

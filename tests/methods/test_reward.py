@@ -25,9 +25,9 @@ class Plain(PreferenceLoss):
         return loss_B
 
 
-def training(tiny, directory, loss=None, source=None, data=None, **trainer):
+def training(tiny, directory, loss=None, source=None, data=None, gradient_clip=1.0, **trainer):
     tokenizer = tiny.make_tokenizer()
-    module = tiny.make_module(tiny.make_model(tokenizer), loss=loss)
+    module = tiny.make_module(tiny.make_model(tokenizer), loss=loss, gradient_clip=gradient_clip)
     datamodule = tiny.make_datamodule(source or tiny.Source(), tokenizer, **data or {})
     made = tiny.make_trainer(directory, **trainer)
     return made, module, datamodule
@@ -44,12 +44,16 @@ def nan_gradient(loss_B):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "what", "others"),
-    [(second_is_nan, "loss became nan", ""), (nan_gradient, "norm of the gradient became nan", "train-")],
+    ("spoil", "what", "limit"),
+    [
+        (second_is_nan, "loss became nan", 1.0),
+        (nan_gradient, "norm of the gradient became nan", 1.0),
+        (nan_gradient, "norm of the gradient became nan", None),
+    ],
 )
-def test_a_loss_that_is_no_number_stops_before_any_weight_changes(tiny, tmp_path, spoil, what, others):
+def test_a_loss_that_is_no_number_stops_before_any_weight_changes(tiny, tmp_path, spoil, what, limit):
     loss = Plain(spoil, at_call=2)
-    trainer, module, data = training(tiny, tmp_path, loss, limit_val_batches=0)
+    trainer, module, data = training(tiny, tmp_path, loss, gradient_clip=limit, limit_val_batches=0)
     seen = []
     trainer.callbacks.insert(0, Spy(seen))
     with pytest.raises(UserError) as error:
