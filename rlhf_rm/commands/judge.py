@@ -16,7 +16,7 @@ from rlhf_rm.data.prompts import Prompt
 from rlhf_rm.data.response_file import read_responses
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import write_json, write_text
-from rlhf_rm.judging.base import LOSE, NO_ANSWER, TIE, VERDICTS, WIN, Comparison, Judge, summarise
+from rlhf_rm.judging.base import LOSE, NO_ANSWER, TIE, VERDICTS, WIN, Comparison, Judge, judged, summarise
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     judge: Judge = instantiate(cfg.judge)
     with Progress(transient=True, disable=not sys.stdout.isatty()) as bar:
         task = bar.add_task("judging", total=len(comparisons))
-        verdicts = judge.verdicts(comparisons, lambda done: bar.advance(task, done))
+        verdicts = judged(judge, comparisons, lambda done: bar.advance(task, done))
     summary = summarise(verdicts, [repr(one.messages) for one in comparisons])
     run_dir = Path(cfg.paths.run_dir)
     lines = [

@@ -42,6 +42,23 @@ class Judge(Protocol):
         ...
 
 
+def judged(
+    judge: Judge, comparisons: Sequence[Comparison], advance: Callable[[int], Any] = lambda done: None
+) -> list[str]:
+    """The verdicts of a judge, which is not asked about two equal responses: they tie.
+
+    A judge would hold them apart by the place of each, or by a last bit of their rewards.
+
+    Args:
+        judge: who decides on all others.
+        comparisons, advance: see :meth:`Judge.verdicts`.
+    """
+    different = [one for one in comparisons if one.a != one.b]
+    advance(len(comparisons) - len(different))
+    said = iter(judge.verdicts(different, advance) if different else [])
+    return [TIE if one.a == one.b else next(said) for one in comparisons]
+
+
 def by_score(difference_C: Tensor, tie: float) -> list[str]:
     """Verdicts of scores: the score of ``a`` less that of ``b``, (C,); at most ``tie`` apart is a tie."""
     return [TIE if abs(one) <= tie else WIN if one > 0 else LOSE for one in difference_C.double().tolist()]

@@ -83,6 +83,9 @@ def test_a_reward_model_judges_as_it_scores(rlhf_rm, small, judge, files, tmp_pa
     told = json.loads((files / "judged/judgement.json").read_text())
     wins = sum(a > b for a, b in zip(rewards["best"], rewards["worst"], strict=True))
     assert abs(told["win"]["count"] - wins) <= 1  # one may be a tie by rounding
+    # Whose rewards differ in their last bits, by their places in a row.
+    assert judge("best", "best", "judge=reward", f"judge.run={run}").code == 0
+    assert json.loads((files / "judged/judgement.json").read_text())["tie"]["share"] == 1
 
 
 def test_prompts_of_one_file_alone_are_counted(judge, files):
@@ -111,11 +114,11 @@ def test_bad_files_are_one_sentence(judge, files, rows, message):
 
 def test_other_bad_input_is_one_sentence(judge, files, rlhf_rm):
     row = {"prompt": "of no world", "responses": ["x", "y"]}
-    for name, count in (("two", 2), ("one", 1)):
-        (files / f"{name}.jsonl").write_text(json.dumps(row | {"responses": ["x", "y"][:count]}) + "\n")
+    for name, responses in (("two", ["x", "y"]), ("one", ["x"]), ("other", ["y"])):
+        (files / f"{name}.jsonl").write_text(json.dumps(row | {"responses": responses}) + "\n")
     for told, message in (
         (("two", "one", "judge=gold"), "1 prompts have more responses in one file than in the other"),
-        (("one", "one", "judge=gold"), "is not a prompt of the synthetic world"),
+        (("one", "other", "judge=gold"), "is not a prompt of the synthetic world"),
         (("one", "one"), "judge"),
     ):
         ended = judge(*told)

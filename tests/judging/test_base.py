@@ -3,7 +3,29 @@
 import pytest
 import torch
 
-from rlhf_rm.judging.base import LOSE, NO_ANSWER, TIE, WIN, by_score, summarise
+from rlhf_rm.data.types import Message
+from rlhf_rm.judging.base import LOSE, NO_ANSWER, TIE, WIN, Comparison, by_score, judged, summarise
+
+
+class FavoursA:
+    """A judge that prefers whatever comes first, and remembers what it was asked."""
+
+    def __init__(self):
+        self.asked = []
+
+    def verdicts(self, comparisons, advance=lambda done: None):
+        self.asked += comparisons
+        advance(len(comparisons))
+        return [WIN] * len(comparisons)
+
+
+def test_no_judge_is_asked_about_equal_responses():
+    judge, done = FavoursA(), []
+    prompt = (Message("user", "q"),)
+    some = [Comparison(prompt, *pair) for pair in (("x", "y"), ("x", "x"), ("y", "x"), ("", ""))]
+    assert judged(judge, some, done.append) == [WIN, TIE, WIN, TIE]
+    assert judge.asked == [some[0], some[2]] and sum(done) == 4
+    assert judged(judge, [some[1]]) == [TIE] and len(judge.asked) == 2
 
 
 def test_scores_that_are_near_are_ties():
