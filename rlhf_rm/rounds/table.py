@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_rm.files import read_json
-from rlhf_rm.judging.base import LOSE, TIE, WIN
+from rlhf_rm.judging.base import LOSE, NO_ANSWER, TIE, WIN
 
 Row = dict[str, Any]
 # What the table says of each round: a key of its row, a heading, a format.
@@ -13,6 +13,7 @@ COLUMNS = (
     ("win", "win", "{:.1%}"),
     ("tie", "tie", "{:.1%}"),
     ("lose", "lose", "{:.1%}"),
+    (NO_ANSWER, "no answer", "{:.1%}"),
     ("win_minus_lose", "win − lose", "{:+.1%}"),
     ("gold", "gold", "{:.3f}"),
     ("reward", "reward", "{:.3f}"),
@@ -35,17 +36,19 @@ def round_row(number: int, directories: Mapping[str, Path]) -> Row:
 
     Returns:
         ``win``, ``tie``, ``lose`` (shares against the first policy) and ``win_minus_lose``, each with its
-        ``_ci95``; ``gold``, ``reward`` (means over the test prompts of PPO), ``kl`` (nats a response from
-        where PPO began, in its last iteration); ``accuracy_policy`` (by gold, of the reward model on what the
-        policy said before the round) and ``accuracy_test`` with their ``_ci95``; ``accuracy_validation``; and
-        of a run of MetaRM ``spread``, ``objective``, ``ascent_length``, ``ascent_cosine``, as it logged them
-        last, and ``apart``, the quantiles of |r_i − r_j| ``before`` and ``after`` its training (see
+        ``_ci95``; ``no_answer``, the share on which the judge said nothing; ``gold``, ``reward`` (means over
+        the test prompts of PPO), ``kl`` (nats a response from where PPO began, in its last iteration);
+        ``accuracy_policy`` (by gold, of the reward model on what the policy said before the round) and
+        ``accuracy_test`` with their ``_ci95``; ``accuracy_validation``; and of a run of MetaRM ``spread``,
+        ``objective``, ``ascent_length``, ``ascent_cosine``, as it logged them last, and ``apart``, the
+        quantiles of |r_i − r_j| ``before`` and ``after`` its training (see
         :func:`rlhf_rm.metrics.shifted.spread`).
     """
     row: Row = {"round": number}
     judged = read_json(directories["judgement"] / "judgement.json")
     for name in (WIN, TIE, LOSE, "win_minus_lose"):
         row |= {name: judged[name]["share"], f"{name}_ci95": judged[name]["ci95"]}
+    row[NO_ANSWER] = judged[NO_ANSWER]["share"]
     policy = read_json(directories["policy"] / "metrics.json")
     test = policy["sets"]["test"]
     row |= {name: test[name] for name in ("gold", "reward") if name in test}
@@ -74,8 +77,15 @@ def round_row(number: int, directories: Mapping[str, Path]) -> Row:
 
 
 def cells(rows: Sequence[Row]) -> list[list[str]]:
-    """The rounds as a table of text under its headings; what no round has measured has no column."""
-    shown = [(key, heading, form) for key, heading, form in COLUMNS if any(key in row for row in rows)]
+    """The rounds as a table of text under its headings; what no round has measured has no column.
+
+    Neither has the share without an answer where there is none: most judges always answer.
+    """
+    shown = [
+        (key, heading, form)
+        for key, heading, form in COLUMNS
+        if any(key in row and (key != NO_ANSWER or row[key] > 0) for row in rows)
+    ]
     lines = [
         [str(row["round"])] + [form.format(row[key]) if key in row else "" for key, _, form in shown]
         for row in rows

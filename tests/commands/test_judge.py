@@ -88,6 +88,15 @@ def test_a_reward_model_judges_as_it_scores(rlhf_rm, small, judge, files, tmp_pa
     assert json.loads((files / "judged/judgement.json").read_text())["tie"]["share"] == 1
 
 
+def test_an_endpoint_that_never_answers_leaves_no_judgement(judge, files):
+    pytest.importorskip("openai")
+    told = ["judge=endpoint", "judge.base_url=http://127.0.0.1:1/v1", "judge.model=m", "judge.retries=0"]
+    ended = judge("best", "worst", *told)
+    assert ended.code == 2 and "the last failure: Connection error" in ended.err
+    assert "look at judge.base_url=http://127.0.0.1:1/v1, judge.model=m" in ended.err
+    assert not (files / "judged/judgement.json").exists() and not (files / "judged/verdicts.jsonl").exists()
+
+
 def test_prompts_of_one_file_alone_are_counted(judge, files):
     lines = (files / "worst.jsonl").read_text().splitlines(keepends=True)
     (files / "few.jsonl").write_text("".join(lines[:5]))

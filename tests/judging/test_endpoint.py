@@ -105,23 +105,35 @@ def test_the_same_question_costs_nothing_twice(make, server):
     assert len(server.asked) == 42
 
 
-@pytest.mark.parametrize(
-    "answer", [(200, "no verdict"), (200, None), (200, "garbage"), (500, "down"), (401, "who are you?")]
-)
+ANSWERS = [(200, "no verdict"), (200, None), (200, "garbage"), (500, "down"), (401, "who are you?")]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
 def test_what_is_no_answer_is_nobodys_win_and_is_asked_again(make, server, answer):
-    server.answer = lambda question: answer
-    assert make().verdicts(COMPARISONS[:3]) == [NO_ANSWER] * 3
+    server.answer = lambda question: knows(question) if "question 0" in question else answer
+    assert make().verdicts(COMPARISONS[:3]) == [WIN, NO_ANSWER, NO_ANSWER]
     server.answer = knows
     assert make().verdicts(COMPARISONS[:3]) == [WIN] * 3
 
 
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_an_endpoint_that_never_answers_is_an_error_with_its_last_words(make, server, answer):
+    server.answer = lambda question: answer
+    words = {"garbage": "Expecting property name", "no verdict": "holds no verdict: no verdict"}
+    said = re.escape(words.get(answer[1], str(answer[1])))
+    with pytest.raises(UserError, match=f"none of 3 questions .*{said}.*=m and the key in JUDGE_KEY"):
+        make().verdicts(COMPARISONS[:3])
+    assert make().verdicts([]) == []
+
+
 def test_an_endpoint_that_times_out_or_fails_once(make, server):
     def slow(question):
-        time.sleep(0.5)
+        if "question 0" in question:
+            time.sleep(0.5)
         return knows(question)
 
     server.answer = slow
-    assert make(timeout=0.1).verdicts(COMPARISONS[:2]) == [NO_ANSWER] * 2
+    assert make(timeout=0.3).verdicts(COMPARISONS[:2]) == [NO_ANSWER, WIN]
     failures = iter([(500, "busy")])
     server.answer = lambda question: next(failures, None) or knows(question)
     assert make(retries=2).verdicts(COMPARISONS[2:3]) == [WIN]

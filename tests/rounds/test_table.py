@@ -1,0 +1,23 @@
+"""What rounds came to, as a table."""
+
+from rlhf_rm.files import write_json
+from rlhf_rm.rounds.table import cells, round_row
+
+
+def a_round(directory, no_answer):
+    """The files of a round, of which a judge has answered all but a share."""
+    shares = {"win": 0.5, "tie": 0.25, "lose": 0.25 - no_answer, "no_answer": no_answer}
+    judged = {name: {"share": share, "ci95": None} for name, share in shares.items()}
+    test = {"accuracy": 0.75, "accuracy_ci95": [0.5, 1.0]}
+    write_json(directory / "judgement/judgement.json", judged | {"win_minus_lose": judged["win"]})
+    write_json(directory / "reward/metrics.json", {"sets": {"test": test}})
+    write_json(directory / "policy/metrics.json", {"sets": {"test": {"reward": 1.0}}})
+    return {part: directory / part for part in ("judgement", "reward", "policy")}
+
+
+def test_what_a_judge_did_not_answer_is_a_column_where_there_is_any(tmp_path):
+    rows = [round_row(i + 1, a_round(tmp_path / str(i), share)) for i, share in enumerate((0.0, 0.125))]
+    assert [row["no_answer"] for row in rows] == [0.0, 0.125]
+    told = [dict(zip(*some, strict=True)) for some in (cells(rows[:1]), cells(rows)[::2])]
+    assert "no answer" not in told[0] and told[0]["lose"] == "25.0%"
+    assert told[1]["no answer"] == "12.5%"
