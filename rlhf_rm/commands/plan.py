@@ -107,6 +107,11 @@ def _check(cfg: DictConfig) -> None:
             )
         if not isinstance(cfg[name].temperature, int | float) or cfg[name].temperature < 0:
             raise UserError(f"{name}.temperature={cfg[name].temperature} must be a number of at least 0.")
+    if _climbs(cfg) and cfg.sampled.temperature == 0:
+        raise UserError(
+            "sampled.temperature=0 gives the same response each time, and MetaRM climbs where responses to a "
+            "prompt differ: set it above 0 (its default is sampling.temperature), or use method=reward."
+        )
     if not isinstance(cfg.judged.k, int) or not 1 <= cfg.judged.k <= MAX_RESPONSES:
         raise UserError(f"judged.k={cfg.judged.k} must be a whole number from 1 to {MAX_RESPONSES}.")
     if missing := sorted(OmegaConf.missing_keys(cfg.judge)):
@@ -120,6 +125,11 @@ def _check(cfg: DictConfig) -> None:
 
 def _is_world(cfg: DictConfig) -> bool:
     return issubclass(get_class(cfg.data._target_), WorldSource)
+
+
+def _climbs(cfg: DictConfig) -> bool:
+    """Whether the reward model is trained by MetaRM, on responses of the policy."""
+    return "ascent" in cfg.method.module
 
 
 class Planner:
@@ -145,7 +155,7 @@ class Planner:
         self.seeds = {"policy": policy.seed, "reward": reward.seed}
         self.start = starting_policy(policy, make=not cfg.dry_run)
         self.world = _is_world(cfg)
-        self.climbs = "ascent" in cfg.method.module
+        self.climbs = _climbs(cfg)
 
     def plan(self) -> Plan:
         """All rounds."""
@@ -172,7 +182,8 @@ class Planner:
             stages["reward"] = self._reward(number, before.get("reward"), stages.get("responses"))
         else:
             stages["reward"] = before["reward"]  # nothing that it depends on has changed
-        if self.world and self.cfg.judged.k > 1:  # one response is better than no other
+        judged = self.cfg.judged
+        if self.world and judged.k > 1 and judged.temperature > 0:  # else no response is better than another
             stages["accuracy"] = self._accuracy(name, stages["reward"], before["answers"])
         stages["policy"] = self._policy(number, stages["reward"], before.get("policy"))
         stages["answers"] = self._answers(f"{name}/answers", stages["policy"].output(self.root))

@@ -154,7 +154,10 @@ def test_a_plain_reward_model_may_be_trained_again_in_each_round_with_a_seed_of_
     assert [line.split(" seed=")[-1].split()[0] for line in trained] == ["5", "6"]
     assert not any("model.path=" in line for line in trained)
     single = rlhf_rm("iterate", *told, "judged.k=1", f"hydra.run.dir={tmp_path / 'run'}").out
+    greedy = rlhf_rm("iterate", *told, "judged.temperature=0", f"hydra.run.dir={tmp_path / 'run'}").out
     assert plan.count("/accuracy: ") == 2 and "/accuracy: " not in single
+    # Of equal responses none is better than another.
+    assert "/judgement: " in greedy and "/accuracy: " not in greedy
     told = [*[one for one in told if "policy=" not in one], "reward={seed: 20}", "policy={seed: 30}"]
     own = rlhf_rm("iterate", *told, f"hydra.run.dir={tmp_path / 'run'}").out.splitlines()
     seeds = [line.split(" seed=")[-1].split()[0] for line in own if "rlhf-rm train" in line]
@@ -230,6 +233,8 @@ def test_a_step_that_fails_says_which_one_it_was(rlhf_rm, small, tmp_path):
         (["judged.prompts=0"], "judged.prompts=0 must be a whole number of at least 1"),
         (["judged.k=65"], "judged.k=65 must be a whole number from 1 to 64"),
         (["sampled.temperature=-1"], "sampled.temperature=-1 must be a number of at least 0"),
+        (["sampled.temperature=0"], "sampled.temperature=0 gives the same response each time"),
+        (["sampling.temperature=0"], "sampled.temperature=0 gives the same response each time"),
         (["judge=reward"], "the judge needs judge.run"),
     ],
 )
