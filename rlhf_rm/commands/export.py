@@ -53,15 +53,29 @@ def run(cfg: DictConfig) -> None:
 
 
 def load_weights(parts: Run, checkpoint: Path) -> None:
-    """Put a checkpoint's weights into a run's module."""
+    """Put a checkpoint's weights into a run's module.
+
+    Raises:
+        UserError: it is damaged, or was made of another model, other data or another tokenizer: shapes alone
+            would not tell the last.
+    """
     try:
         if is_sharded(checkpoint):
-            state = read_whole(checkpoint, weights_only=True)["state_dict"]
+            found = read_whole(checkpoint, weights_only=True)
         else:
-            state = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
-        parts.module.load_state_dict(state)
+            found = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+        weights, made_of = found["state_dict"], found[type(parts.datamodule).__qualname__]
     except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{checkpoint} is damaged or belongs to another model: {str(error)[:200]}") from error
+        raise _strange(checkpoint, error) from error
+    parts.datamodule.load_state_dict(made_of)
+    try:
+        parts.module.load_state_dict(weights)
+    except RuntimeError as error:
+        raise _strange(checkpoint, error) from error
+
+
+def _strange(checkpoint: Path, error: Exception) -> UserError:
+    return UserError(f"{checkpoint} is damaged or belongs to another model: {str(error)[:200]}")
 
 
 def export_run(

@@ -1,7 +1,9 @@
 """What all data modules have in common."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import lightning as L
@@ -15,6 +17,7 @@ from rlhf_rm.data.packing import Packing
 from rlhf_rm.data.sampling import Sizes
 from rlhf_rm.data.types import PreferenceSource
 from rlhf_rm.errors import UserError
+from rlhf_rm.files import fingerprint
 
 
 class StepDataModule(L.LightningDataModule, ABC):
@@ -60,11 +63,15 @@ class StepDataModule(L.LightningDataModule, ABC):
         self.workers, self.seed = workers, seed
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint remembers of the data."""
-        return {"source": self.source.name, "fingerprint": self.source.fingerprint()}
+        """What a checkpoint remembers of the data, and of the tokenizer that its weights know."""
+        return {
+            "source": self.source.name,
+            "fingerprint": self.source.fingerprint(),
+            "tokenizer": self._tokenizer_fingerprint,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Refuse to go on from a checkpoint that was made on other data.
+        """Refuse a checkpoint that was made on other data, or with another tokenizer.
 
         Raises:
             UserError: see above.
@@ -72,9 +79,23 @@ class StepDataModule(L.LightningDataModule, ABC):
         if state_dict["fingerprint"] != self.source.fingerprint():
             raise UserError(
                 f"the checkpoint was made on other {state_dict['source']} data than this "
-                f"{self.source.name} data: resume with the data settings of its run, which lie in the run's "
+                f"{self.source.name} data: give the data of its run, with the settings that lie in the run's "
                 "config.yaml, or start anew."
             )
+        if state_dict.get("tokenizer") != self._tokenizer_fingerprint:
+            raise UserError(
+                "the checkpoint was made with another tokenizer or chat template than this one: give the model "
+                "and template of its run, which lie in the run's config.yaml, or start anew."
+            )
+
+    @cached_property
+    def _tokenizer_fingerprint(self) -> str:
+        # How texts are cut and filled up is of the last call, not of the tokenizer.
+        backend = json.loads(self.tokenizer.backend_tokenizer.to_str()) | {
+            "truncation": None,
+            "padding": None,
+        }
+        return fingerprint(backend, self.tokenizer.chat_template, self.tokenizer.special_tokens_map)
 
     @abstractmethod
     def probes(self, count: int = 8) -> list[Dialogue]:

@@ -2,6 +2,8 @@ import json
 import os
 import signal
 
+from omegaconf import OmegaConf
+
 from rlhf_rm.callbacks.checkpoint import StepCheckpoint
 
 
@@ -44,11 +46,17 @@ def test_a_finished_run_goes_on_when_it_is_given_more_steps(rlhf_rm, small, tmp_
     assert (run / "checkpoints" / "step_00000004.ckpt").is_file()
 
 
-def test_a_checkpoint_of_other_data_is_refused(rlhf_rm, small, tmp_path):
+def test_a_checkpoint_of_other_data_or_another_tokenizer_is_refused(rlhf_rm, small, tmp_path):
     run = tmp_path / "run"
     assert rlhf_rm("train", *small, f"hydra.run.dir={run}").code == 0
-    ended = rlhf_rm(
-        "train", *small, f"hydra.run.dir={run}", "resume=auto", "data.seed=5", "trainer.max_epochs=9"
-    )
-    assert ended.code == 2
-    assert "was made on other synthetic data" in ended.err
+    config = OmegaConf.load(run / "config.yaml")
+    told = [*small, f"hydra.run.dir={run}", "resume=auto", "trainer.max_epochs=9"]
+    ended = rlhf_rm("train", *told, "data.seed=5")
+    assert ended.code == 2 and "was made on other synthetic data" in ended.err
+    ended = rlhf_rm("train", *told, "model.template=plain")
+    assert ended.code == 2 and "was made with another tokenizer or chat template" in ended.err
+    config.model.template = "plain"
+    OmegaConf.save(config, run / "config.yaml")
+    ended = rlhf_rm("export", f"run={run}", f"output={tmp_path / 'out'}")
+    assert ended.code == 2 and "was made with another tokenizer or chat template" in ended.err
+    assert not (tmp_path / "out").exists()
