@@ -36,6 +36,7 @@ class Ascent:
                 raise UserError(f"meta.ascent.{name}={value} must be a number above 0.")
         self.kind, self.learning_rate, self.radius = kind, learning_rate, radius
         self._moved: list[nn.Parameter] = []
+        self._steered: list[Tensor] = []  # of each, how many weights have a gradient other than 0
         self._copies: dict[nn.Parameter, Tensor] = {}
 
     @torch.no_grad()
@@ -45,7 +46,7 @@ class Ascent:
         Parameters without a gradient stay where they are. Call :meth:`back` before anything else changes
         them.
         """
-        self._moved = []
+        self._moved, self._steered = [], []
         moving = [parameter for parameter in parameters if parameter.grad is not None]
         gradients = [parameter.grad for parameter in moving if parameter.grad is not None]
         norm = whole(torch.nn.utils.get_total_norm(gradients))
@@ -56,6 +57,7 @@ class Ascent:
             if parameter not in self._copies:
                 self._copies[parameter] = torch.empty_like(parameter)
             self._copies[parameter].copy_(parameter)
+            self._steered.append(torch.count_nonzero(gradient))
             self._moved.append(parameter)  # not before its copy is made: that may fail, and then it stays
             parameter.add_(gradient, alpha=step)
         return norm
@@ -64,9 +66,9 @@ class Ascent:
     def back(self) -> dict[str, Tensor]:
         """Put the weights back as they were, bit by bit, and say what the step was.
 
-        ``ascent_length`` is ‖θ′ − θ‖, ``ascent_changed`` the share of the weights that differ: far below 1
-        the step is lost in their rounding. ``ascent_cosine`` is that of the step with the gradient which
-        the parameters hold now.
+        ``ascent_length`` is ‖θ′ − θ‖. ``ascent_changed`` is the share that differ of the weights whose
+        gradient was not 0, as it is of the words that a step does not read: far below 1 the step is lost in
+        rounding. ``ascent_cosine`` is that of the step with the gradient which the parameters hold now.
         """
         steps, changed, along = [], [], []
         for parameter in self._moved:
@@ -77,23 +79,30 @@ class Ascent:
             if parameter.grad is not None:
                 along.append(whole(_dot(parameter.data, parameter.grad)))
             parameter.copy_(before)
-        told = _told(self._moved, steps, changed, along)
-        self._moved = []
+        steered = [whole(one) for one in self._steered]
+        told = _told(self._moved, steps, changed, steered, along)
+        self._moved, self._steered = [], []
         return told
 
 
 def _told(
-    moved: list[nn.Parameter], steps: list[Tensor], changed: list[Tensor], along: list[Tensor]
+    moved: list[nn.Parameter],
+    steps: list[Tensor],
+    changed: list[Tensor],
+    steered: list[Tensor],
+    along: list[Tensor],
 ) -> dict[str, Tensor]:
     """What :meth:`Ascent.back` says, from what it has of each parameter."""
     if not moved:
         return {}
     length = torch.stack(steps).double().square().sum().sqrt()
     slope = whole(torch.nn.utils.get_total_norm([one.grad for one in moved if one.grad is not None])).double()
+    # Where all gradients are 0 nothing is lost.
+    share = (torch.stack(changed).sum() / torch.stack(steered).sum()).nan_to_num(1.0)
     dot = torch.stack(along).double().sum() if along else torch.zeros_like(length)
     return {
         "ascent_length": length.float(),
-        "ascent_changed": torch.stack(changed).sum() / sum(one.numel() for one in moved),
+        "ascent_changed": share,
         "ascent_cosine": (dot / (length * slope).clamp(min=1e-300)).float(),
     }
 

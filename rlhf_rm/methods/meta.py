@@ -115,9 +115,10 @@ class MetaRewardModule(RewardModule):
             return
         self._warned = True
         self.print(
-            f"Warning: the ascent changes only {float(changed):.0%} of the weights, the others round back to "
-            "what they were: let model.dtype be float32 (with trainer.precision=bf16-mixed), or take a "
-            "longer step: meta.ascent.kind=normalised, or a larger meta.ascent.learning_rate."
+            f"Warning: the ascent changes only {float(changed):.0%} of the weights that have a gradient, "
+            "the others round back to what they were: let model.dtype be float32 (with "
+            "trainer.precision=bf16-mixed), or take a longer step: meta.ascent.kind=normalised, "
+            "or a larger meta.ascent.learning_rate."
         )
 
     def on_fit_start(self) -> None:

@@ -129,6 +129,18 @@ def test_it_says_how_many_weights_moved_and_where_to():
     assert found.back()["ascent_cosine"].item() == pytest.approx(-1.0, abs=1e-5)
 
 
+def test_what_has_no_gradient_is_not_lost_in_rounding():
+    torch.manual_seed(0)
+    words = torch.nn.Embedding(1000, 4)
+    words(torch.tensor([3, 5])).sum().backward()
+    ascent = Ascent("normalised", 1.0, 0.1)
+    ascent.up([words.weight])
+    assert ascent.back()["ascent_changed"] == 1
+    words.weight.grad.zero_()
+    ascent.up([words.weight])
+    assert ascent.back()["ascent_changed"] == 1
+
+
 def test_a_gradient_of_0_and_weights_without_one_go_nowhere():
     made, parameters = with_gradient(scale=0.0)
     parameters[0].grad = None
