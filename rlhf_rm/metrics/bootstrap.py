@@ -17,6 +17,10 @@ def bootstrap_ci(
     interchangeable; so only how often each such kind is drawn is drawn, from a multinomial. The
     distribution is the same, and 100,000 pairs take milliseconds.
 
+    Where all pairs are right, or none, every drawing is the same and says nothing: the end that is open is
+    then the exact one of as many prompts, all right or none (Clopper and Pearson 1934, Biometrika 26(4),
+    pages 404 to 413).
+
     Args:
         correct_B: whether each pair is ranked right, (B,).
         groups: the prompt of each pair, B strings.
@@ -32,9 +36,13 @@ def bootstrap_ci(
     if len(pairs_G) < 2:
         return None
     right_G = np.bincount(group_B, weights=correct_B.to(torch.float64).numpy(force=True))
+    tail = (1 - level) / 2
+    if (right_G == pairs_G).all():
+        return tail ** (1 / len(pairs_G)), 1.0
+    if (right_G == 0).all():
+        return 0.0, 1 - tail ** (1 / len(pairs_G))
     kinds, count = np.unique(np.stack([pairs_G, right_G], axis=1), axis=0, return_counts=True)
     drawn = np.random.default_rng(seed).multinomial(len(pairs_G), count / count.sum(), size=resamples)
     pairs, right = (drawn @ kinds).T
-    tail = (1 - level) / 2
     low, high = np.quantile(right / pairs, [tail, 1 - tail])
     return float(low), float(high)

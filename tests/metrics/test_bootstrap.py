@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from rlhf_rm.metrics.bootstrap import bootstrap_ci
 
@@ -47,6 +48,15 @@ def test_wider_where_the_pairs_of_a_prompt_hang_together() -> None:
     assert by_prompt is not None
     assert by_pair is not None
     assert by_prompt[1] - by_prompt[0] > 2 * (by_pair[1] - by_pair[0])
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_all_right_or_none_is_the_exact_interval_of_as_many_prompts(right: bool) -> None:
+    groups = [str(i // 3) for i in range(30)]
+    interval = bootstrap_ci(torch.full((30,), right), groups, resamples=100, seed=0)
+    expected = binomtest(10 if right else 0, 10).proportion_ci(0.95, method="exact")
+    assert interval == pytest.approx(tuple(expected), abs=1e-12)
+    assert bootstrap_ci(torch.tensor([right]), ["a"], resamples=100, seed=0) is None
 
 
 def test_one_prompt_says_nothing_about_others() -> None:
