@@ -41,13 +41,13 @@ def info_nce(anchor_ND: Tensor, candidate_MD: Tensor, positive_N: Tensor, *, tem
         raise ValueError(
             f"{len(candidate_MD)} candidates hold no negative: a contrast takes 2 items or more."
         )
-    cosine_NM = F.normalize(_widen(anchor_ND), dim=1) @ F.normalize(_widen(candidate_MD), dim=1).T
+    cosine_NM = _cosines(anchor_ND, candidate_MD)
     return F.cross_entropy(cosine_NM / temperature, positive_N, reduction="none")
 
 
 def prototype_cosines(state_ND: Tensor, prototype_KD: Tensor) -> Tensor:
     """Cosine of each item and each prototype, (N, K)."""
-    return F.normalize(_widen(state_ND), dim=1) @ F.normalize(_widen(prototype_KD), dim=1).T
+    return _cosines(state_ND, prototype_KD)
 
 
 @torch.no_grad()
@@ -113,6 +113,12 @@ def clusters_used(code_NK: Tensor) -> Tensor:
     """How many prototypes the items use, as a perplexity: from 1 (all in one) to K (evenly)."""
     share_K = _widen(code_NK).mean(0)
     return torch.special.entr(share_K / share_K.sum()).sum().exp()
+
+
+def _cosines(first_ND: Tensor, second_MD: Tensor) -> Tensor:
+    """Of each and each, (N, M); autocast would round the product to 8 bits, and near ones would tie."""
+    with torch.autocast(first_ND.device.type, enabled=False):
+        return F.normalize(_widen(first_ND), dim=1) @ F.normalize(_widen(second_MD), dim=1).T
 
 
 def _widen(values: Tensor) -> Tensor:

@@ -140,6 +140,15 @@ def test_gradients():
     assert torch.autograd.gradcheck(alignment, (x, z))
 
 
+def test_mixed_precision_does_not_round_cosines():
+    near = normal(1, 64, dtype=torch.float32) + 0.05 * normal(16, 64, seed=1, dtype=torch.float32)
+    views, own = near + 0.01 * normal(16, 64, seed=2, dtype=torch.float32), torch.arange(16)
+    exact = prototype_cosines(near, views), info_nce(near, views, own, temperature=0.05)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = prototype_cosines(near, views), info_nce(near, views, own, temperature=0.05)
+    assert all(torch.equal(*both) for both in zip(exact, mixed, strict=True))
+
+
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_extreme_states_and_half_precision_stay_finite(scale, dtype):
