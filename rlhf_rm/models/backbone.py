@@ -19,6 +19,8 @@ from rlhf_rm.models.attention.base import Attention, AttentionInputs, layer_type
 PACKABLE_ENCODERS = ("bert", "roberta", "xlm-roberta")
 # Decoders that take a ready mask for each kind of layer; others are given a single one.
 MASK_PER_LAYER_TYPE = ("gemma2", "gemma3_text", "qwen2", "qwen3", "olmo3", "smollm3")
+# Decoders that find a token's neighbours by its column, under masks of their own.
+BY_COLUMN = ("gpt_neo", "openai-gpt")
 
 
 class Backbone:
@@ -30,9 +32,19 @@ class Backbone:
         network: a `transformers` model with a head.
         attention: how attention over packed rows is computed.
         is_decoder: whether tokens see only what comes before them.
+
+    Raises:
+        UserError: rewards of this network would depend on what else lies in a batch.
     """
 
     def __init__(self, network: PreTrainedModel, attention: Attention, *, is_decoder: bool) -> None:
+        kept = getattr(network.config, "keep_window_size", None)
+        if kept is not None and kept < network.config.max_position_embeddings:
+            raise UserError(
+                f"a {network.config.model_type} model with keep_window_size={kept} chooses what it "
+                "attends to among all of a batch's columns, so rewards would depend on padding: use another "
+                f"model, or one whose max_position_embeddings is at most {kept}."
+            )
         self.network, self.attention, self.is_decoder = network, attention, is_decoder
         self._attached: tuple[Any, AttentionInputs] | None = None  # where to, and what runs there
         self._takes = frozenset(inspect.signature(network.base_model.forward).parameters)
@@ -135,6 +147,8 @@ class Backbone:
             return f"its {', '.join(sorted(strange))} layers would mix neighbours in a row"
         if len(kinds) > 1 and config.model_type not in MASK_PER_LAYER_TYPE:
             return "its layers need masks of different kinds"
+        if config.model_type in BY_COLUMN:
+            return "its attention goes by columns of a row"
         if "position_ids" not in self._takes or getattr(config, "alibi", False):
             return "its positions cannot be set from outside"
         return None

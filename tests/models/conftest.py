@@ -28,12 +28,18 @@ ENCODER = {
     "num_attention_heads": 4,
     "max_position_embeddings": 256,
 }
+# What has no SDPA.
+OWN_ATTENTION = ("gemma2", "bloom", "mpnet", "gpt_neo", "openai-gpt")
 SHAPES = {
     "llama": DECODER,
     "qwen3": DECODER,
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
     "mistral": DECODER | {"sliding_window": 7},
     "gemma2": DECODER | {"sliding_window": 7, "query_pre_attn_scalar": 8},
+    "gpt_neo": {"hidden_size": 32, "num_layers": 3, "num_heads": 4, "window_size": 7}
+    | {"attention_types": [[["global", "local", "global"], 1]]},
+    "openai-gpt": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
+    "doge": DECODER | {"keep_window_size": 8},
     "nemotron": DECODER,
     "jetmoe": DECODER | {"kv_channels": 8, "num_local_experts": 2},
     # A head's values have a size of their own.
@@ -64,7 +70,7 @@ def make_model():
             bos_token_id=None,
         )
         if attention is None:
-            attention = EagerAttention() if shape in ("gemma2", "bloom", "mpnet") else SDPAAttention()
+            attention = EagerAttention() if shape in OWN_ATTENTION else SDPAAttention()
         network = AutoModelForSequenceClassification.from_config(
             config, attn_implementation=attention.implementation
         )

@@ -12,7 +12,7 @@ from rlhf_rm.models.reward import RewardModel
 from tests.models.layouts import alone, rewards
 
 PACKABLE = ["llama", "qwen3", "gpt2", "mistral", "gemma2", "bert", "roberta"]
-PADDED = ["distilbert", "camembert", "mpnet", "electra", "bloom"]
+PADDED = ["distilbert", "camembert", "mpnet", "electra", "bloom", "gpt_neo", "openai-gpt"]
 DECODERS = ["llama", "qwen3", "gpt2", "mistral", "gemma2"]
 
 
@@ -80,6 +80,9 @@ def test_the_fastest_layout_is_chosen_and_impossible_ones_are_refused(make_model
     assert make_model("distilbert").backbone.choose_layout("auto") == "padded"
     with pytest.raises(UserError, match=r"layout=shared is not possible with a bert model.*both directions"):
         make_model("bert").backbone.choose_layout("shared")
+    assert make_model("gpt_neo").backbone.choose_layout("auto") == "padded"
+    with pytest.raises(UserError, match=r"layout=shared is not possible with a openai-gpt .*by columns"):
+        make_model("openai-gpt").backbone.choose_layout("shared")
     with pytest.raises(UserError, match=r"layout=packed is not possible with a bloom model.*positions"):
         make_model("bloom").backbone.choose_layout("packed")
 
@@ -89,6 +92,11 @@ def test_layers_that_are_no_attention_are_refused(make_model):
     model.network.config.layer_types = ["full_attention", "chunked_attention"]
     with pytest.raises(UserError, match="chunked_attention layers would mix neighbours"):
         model.backbone.choose_layout("shared")
+
+
+def test_a_model_whose_rewards_depend_on_the_batch_is_refused(make_model):
+    with pytest.raises(UserError, match=r"doge model with keep_window_size=8 chooses .* is at most 8\."):
+        make_model("doge")
 
 
 def test_a_model_with_two_labels_is_refused(make_model):
