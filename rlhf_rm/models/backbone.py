@@ -18,7 +18,18 @@ from rlhf_rm.models.attention.base import Attention, AttentionInputs, layer_type
 # Encoders whose classification head is known to be a function of the first token's state alone.
 PACKABLE_ENCODERS = ("bert", "roberta", "xlm-roberta")
 # Decoders that take a ready mask for each kind of layer; others are given a single one.
-MASK_PER_LAYER_TYPE = ("gemma2", "gemma3_text", "qwen2", "qwen3", "olmo3", "smollm3")
+MASK_PER_LAYER_TYPE = (
+    "exaone4",
+    "gemma2",
+    "gemma3_text",
+    "gpt_oss",
+    "ministral",
+    "olmo3",
+    "qwen2",
+    "qwen2_moe",
+    "qwen3",
+    "smollm3",
+)
 # Decoders that find a token's neighbours by its column, under masks of their own.
 BY_COLUMN = ("gpt_neo", "openai-gpt")
 

@@ -29,7 +29,7 @@ ENCODER = {
     "max_position_embeddings": 256,
 }
 # What has no SDPA.
-OWN_ATTENTION = ("gemma2", "bloom", "mpnet", "gpt_neo", "openai-gpt")
+OWN_ATTENTION = ("gemma2", "bloom", "mpnet", "gpt_neo", "openai-gpt", "gpt_oss")
 SHAPES = {
     "llama": DECODER,
     "qwen3": DECODER,
@@ -40,6 +40,12 @@ SHAPES = {
     | {"attention_types": [[["global", "local", "global"], 1]]},
     "openai-gpt": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256},
     "doge": DECODER | {"keep_window_size": 8},
+    "ministral": DECODER | {"sliding_window": 7, "layer_types": ["sliding_attention", "full_attention"]},
+    "exaone4": DECODER | {"sliding_window": 7, "sliding_window_pattern": 2},
+    "gpt_oss": DECODER | {"sliding_window": 7, "num_local_experts": 2, "num_experts_per_tok": 1},
+    "qwen2_moe": DECODER
+    | {"use_sliding_window": True, "sliding_window": 7, "max_window_layers": 1, "num_experts": 2}
+    | {"num_experts_per_tok": 1, "moe_intermediate_size": 16, "shared_expert_intermediate_size": 16},
     "nemotron": DECODER,
     "jetmoe": DECODER | {"kv_channels": 8, "num_local_experts": 2},
     # A head's values have a size of their own.

@@ -13,6 +13,7 @@ from tests.models.layouts import alone, rewards
 
 PACKABLE = ["llama", "qwen3", "gpt2", "mistral", "gemma2", "bert", "roberta"]
 PADDED = ["distilbert", "camembert", "mpnet", "electra", "bloom", "gpt_neo", "openai-gpt"]
+TWO_KINDS = ["ministral", "exaone4", "gpt_oss", "qwen2_moe"]  # of layers, each with its mask
 DECODERS = ["llama", "qwen3", "gpt2", "mistral", "gemma2"]
 
 
@@ -32,11 +33,12 @@ def left_padded(rows: Rows) -> Rows:
     )
 
 
-@pytest.mark.parametrize("shape", [*PACKABLE, *PADDED])
+@pytest.mark.parametrize("shape", [*PACKABLE, *TWO_KINDS, *PADDED])
 def test_every_layout_gives_the_reward_of_the_response_alone(make_model, trees, shape):
     model = make_model(shape)
     with torch.no_grad():
         expected = alone(model, trees)
+        assert (model.backbone.layouts[0] == "padded") == (shape in PADDED)
         assert expected.std() > 0.05  # rewards that a wrong mask would change
         for layout in model.backbone.layouts:
             for row_tokens, micro_tokens in [(1, 1), (90, 200), (500, 500)]:
