@@ -9,11 +9,13 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from rlhf_rm.errors import UserError
-from rlhf_rm.ranks import ONE_PROCESS, is_superfluous, rank_name
+from rlhf_rm.files import alone_in
+from rlhf_rm.ranks import ONE_PROCESS, is_first_rank, is_superfluous, rank_name
 
 COMMANDS = {
     "train": "fit a method on a data set, then test and export it",
@@ -28,6 +30,8 @@ COMMANDS = {
     "paper": "the whole paper in the synthetic world, and what of it holds there",
     "audit": "what is wrong with a preference set, before anyone pays for a training",
 }
+# These lock their directory themselves, so that the steps that they start hold the lock too.
+LOCK_THEMSELVES = ("iterate", "paper")
 # Set by `train` for the ranks that Lightning starts: the resolved configuration of their job.
 RANK_CONFIG = "RLHF_RM_RANK_CONFIG"
 
@@ -158,14 +162,16 @@ def _task(command: str, original_argv: list[str]) -> Callable[[Any], Any]:
     from rlhf_rm.commands.numbers import check_numbers
 
     def task(cfg: Any) -> Any:
+        directory = Path(str(cfg.paths.run_dir))
         composed, sys.argv = sys.argv, original_argv
         try:
             check_numbers(cfg)
-            return _command(command)(cfg)
+            locks = is_first_rank() and command not in LOCK_THEMSELVES
+            with alone_in(directory) if locks else nullcontext():
+                return _command(command)(cfg)
         except Exception as error:
             if cfg.get("traceback"):
                 raise
-            directory = Path(str(cfg.paths.run_dir))
             if not _sentence(error) and directory.is_dir():
                 rank = rank_name().replace(" ", "_")
                 log = directory / (f"error.rank_{rank}.log" if rank else "error.log")

@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -201,6 +204,26 @@ def test_mistakes_in_the_configuration_get_one_sentence(rlhf_rm, small, command,
         else small
     )
     assert sentence in one_sentence(rlhf_rm(command, *base, *overrides))
+
+
+def test_no_two_commands_work_in_one_directory(rlhf_rm, tmp_path):
+    one_sentence(rlhf_rm("evaluate", "run=."))
+    (default,) = (tmp_path / "outputs" / "evaluate").iterdir()
+    assert re.search(r"_\d{6}$", default.name), "commands of one second would share a directory"
+
+    code = "import os, sys, time\nfrom pathlib import Path\nfrom rlhf_rm.files import alone_in\n"
+    code += f"with alone_in(Path({str(tmp_path / 'run')!r})):\n"
+    code += "    os.fork() and print('held', flush=True)\n    time.sleep(60)"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, start_new_session=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+        told = ["train", f"hydra.run.dir={tmp_path / 'run'}", "resume=auto"]
+        assert "another process is at work in" in one_sentence(rlhf_rm(*told))
+        holder.kill()
+        holder.wait()
+        # Nobody is kept out by what a killed run has forked.
+        assert "resume=nowhere is neither" in one_sentence(rlhf_rm(*told[:-1], "resume=nowhere"))
+        os.killpg(holder.pid, signal.SIGKILL)
 
 
 def test_traceback_shows_where_on_request(monkeypatch, tmp_path):

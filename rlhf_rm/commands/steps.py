@@ -14,6 +14,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 
 from rlhf_rm.errors import UserError
+from rlhf_rm.files import at_work
 from rlhf_rm.overrides import override_of
 from rlhf_rm.ranks import ONE_PROCESS
 from rlhf_rm.rounds.stage import DONE, INTERRUPTED, Stage
@@ -185,8 +186,5 @@ def alone(root: Path) -> Iterator[int]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(
-                f"another process is at work in {root}: wait for it, or choose another directory with "
-                "hydra.run.dir=DIR."
-            ) from None
+            raise at_work(root) from None
         yield file.fileno()

@@ -84,8 +84,8 @@ class StepDataModule(L.LightningDataModule, ABC):
             )
         if state_dict.get("tokenizer") != self._tokenizer_fingerprint:
             raise UserError(
-                "the checkpoint was made with another tokenizer or chat template than this one: give the model "
-                "and template of its run, which lie in the run's config.yaml, or start anew."
+                "the checkpoint was made with another tokenizer or chat template than this one: give the "
+                "model and template of its run, which lie in the run's config.yaml, or start anew."
             )
 
     @cached_property
