@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+TYPED = "overrides.yaml"  # in the directory of a training: what it was told
+ASKED = f".hydra/{TYPED}"  # Hydra's, of the last command given there, also of one that was refused
 # Text that Hydra reads as itself; any other is quoted, `true` and `null` too.
 SIMPLE = re.compile(
     r"(?!(?:true|false|null|nan|inf|yes|no|on|off)$)[A-Za-z_/][A-Za-z0-9_/.@-]*", re.IGNORECASE
@@ -14,7 +16,7 @@ SIMPLE = re.compile(
 
 
 def typed(file: Path) -> dict[str, str]:
-    """The values of a job's ``overrides.yaml`` by key, as typed; what was taken out (``~KEY``) has none.
+    """The values of an ``overrides.yaml`` by key, as typed; what was taken out (``~KEY``) has none.
 
     What ``${…}`` stands for is of the machine, and may be a secret.
 

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.errors import reading
 from rlhf_rm.files import write_json, write_text
-from rlhf_rm.overrides import typed
+from rlhf_rm.overrides import TYPED, typed
 from rlhf_rm.plots.style import palettes
 from rlhf_rm.report import evaluations, groups, judgements, rounds, votes
 from rlhf_rm.report import run as one_run
@@ -70,7 +70,7 @@ def told(run_dir: Path) -> dict[str, str]:
     Raises:
         UserError: the file of them is damaged.
     """
-    file = run_dir / ".hydra" / "overrides.yaml"
+    file = run_dir / TYPED
     if not file.is_file():
         return {"run": str(run_dir)}
     with reading(file, f"train the run anew, or leave {run_dir} out"):

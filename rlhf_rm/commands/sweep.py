@@ -13,7 +13,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 
 from rlhf_rm.files import write_json, write_text
-from rlhf_rm.overrides import typed
+from rlhf_rm.overrides import ASKED, TYPED, typed
 
 # Of these a smaller value is better; of all others a larger one.
 SMALLER_IS_BETTER = {"loss", "ece", "brier", "perplexity"}
@@ -71,16 +71,18 @@ def finish_sweep(directory: Path) -> None:
 
 def read_jobs(directory: Path) -> list[Job]:
     """The jobs of a sweep, in the order in which they were started."""
-    found = [path for path in directory.iterdir() if (path / ".hydra" / "overrides.yaml").is_file()]
+    found = [path for path in directory.iterdir() if (path / ASKED).is_file()]
     return [read_job(path) for path in sorted(found, key=lambda path: (len(path.name), path.name))]
 
 
 def read_job(path: Path) -> Job:
     """One job from its run directory."""
-    overrides = typed(path / ".hydra" / "overrides.yaml")
-    if not (path / "metrics.json").is_file():
-        return Job(path.name, overrides, "failed")
-    results = json.loads((path / "metrics.json").read_text(encoding="utf-8"))
+    asked, metrics_file = path / ASKED, path / "metrics.json"
+    # Results from before this job began are those of another, beside which it was refused.
+    if not metrics_file.is_file() or metrics_file.stat().st_mtime_ns < asked.stat().st_mtime_ns:
+        return Job(path.name, typed(asked), "failed")
+    overrides = typed(path / TYPED)
+    results = json.loads(metrics_file.read_text(encoding="utf-8"))
     test = next(iter(results["sets"].values()))
     metrics = {name: float(value) for name, value in test.items() if isinstance(value, int | float)}
     metrics |= results["validation"]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import lightning as L
@@ -15,7 +16,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm.callbacks.best import BestCheckpoint
-from rlhf_rm.callbacks.checkpoint import check_readable, checkpoints, damage, newest_whole
+from rlhf_rm.callbacks.checkpoint import check_readable
 from rlhf_rm.callbacks.throughput import Throughput
 from rlhf_rm.cli import RANK_CONFIG, register_resolvers
 from rlhf_rm.commands.build import Run, build_run, build_trainer
@@ -23,12 +24,13 @@ from rlhf_rm.commands.checks import check_config, check_recipe
 from rlhf_rm.commands.export import export_run
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.commands.responses import row, write_rows
+from rlhf_rm.commands.run_directory import CONFIG, METRICS, RunSettings, find_checkpoint
 from rlhf_rm.commands.stored import storable
 from rlhf_rm.commands.summary import print_summary
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.worth_reading import WorthReading, worth_reading, write_worth_reading
 from rlhf_rm.errors import UserError
-from rlhf_rm.files import write_json, write_text
+from rlhf_rm.files import write_json
 from rlhf_rm.methods.contrastive import ContrastiveRewardModule
 from rlhf_rm.methods.meta import MetaRewardModule
 from rlhf_rm.methods.policy import PolicyModule
@@ -69,10 +71,12 @@ def run(cfg: DictConfig) -> float | None:
     if checkpoint is not None:
         check_readable(checkpoint)
     L.seed_everything(cfg.seed, verbose=False)
-    config = save_config(cfg, run_dir)
+    config = OmegaConf.to_yaml(storable(cfg))
+    settings = RunSettings(run_dir, config, resumed=checkpoint is not None)
     with rank_environment(config):
         # Before anything that takes time, so that a mistake in its settings shows at once.
         trainer = build_trainer(cfg)
+        _callbacks(trainer).append(settings)
         if trainer.is_global_zero:
             _say_where(run_dir, checkpoint)
         with closing_loggers(trainer, OmegaConf.to_container(storable(cfg))):
@@ -137,50 +141,20 @@ def with_whole_model(cfg: DictConfig, trainer: L.Trainer, parts: Run) -> Run:
     return replace(parts, model=made.model)
 
 
-def find_checkpoint(run_dir: Path, resume: str | None) -> Path | None:
-    """The checkpoint to go on from.
-
-    Raises:
-        UserError: the run directory holds a run that nobody asked to resume, or there is no such file.
-    """
-    found = checkpoints(run_dir / "checkpoints")
-    if resume is None:
-        if found and is_first_rank():
-            raise UserError(
-                f"{run_dir} already holds a run: add resume=auto to go on with it, "
-                "or choose another directory with hydra.run.dir=DIR."
-            )
-        return None
-    if resume == "auto":
-        return newest_whole(found, warn=is_first_rank()) if found else None
-    path = Path(resume)
-    if path.is_dir() and not is_sharded(path):
-        inside = checkpoints(path / "checkpoints") or checkpoints(path)
-        if inside:
-            return newest_whole(inside, warn=is_first_rank())
-    elif path.exists():
-        why = damage(path)
-        if why is not None:
-            raise UserError(f"{path} is damaged: {why}; resume with an older one.")
-        return path
-    raise UserError(f"resume={resume} is neither auto nor a checkpoint nor a run directory that holds one.")
-
-
-def save_config(cfg: DictConfig, run_dir: Path) -> Path:
-    """The resolved configuration in the run directory; ranks that Lightning starts read it."""
-    path = run_dir / "config.yaml"
-    if is_first_rank():
-        write_text(path, OmegaConf.to_yaml(storable(cfg)))
-    return path
-
-
 @contextmanager
-def rank_environment(config: Path) -> Iterator[None]:
-    """Tell the ranks that Lightning starts which job is theirs; afterwards leave no trace of them."""
+def rank_environment(config: str) -> Iterator[None]:
+    """Tell the ranks that Lightning starts which job is theirs; afterwards leave no trace of them.
+
+    Args:
+        config: of the job, as YAML.
+    """
     before = {name: os.environ.get(name) for name in RANK_VARIABLES}
-    os.environ[RANK_CONFIG] = str(config.resolve())
     try:
-        yield
+        with TemporaryDirectory(prefix="rlhf_rm-") as directory:
+            file = Path(directory) / CONFIG
+            file.write_text(config, encoding="utf-8")
+            os.environ[RANK_CONFIG] = str(file)
+            yield
     finally:
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
@@ -293,7 +267,7 @@ def _finish(
             write_rows(run_dir / f"{name}.jsonl", [row(prompt, [response]) for prompt, response in said])
     exported = run_dir / "export"
     checked = export_run(parts, exported, cfg, results["sets"])
-    write_json(run_dir / "metrics.json", results)
+    write_json(run_dir / METRICS, results)
     print_summary(
         results, run_dir=run_dir, exported=exported, difference=checked, seconds=time.perf_counter() - started
     )

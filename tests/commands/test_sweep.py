@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from rlhf_rm.commands import report
 from rlhf_rm.commands.sweep import as_text, best_job, over_seeds, read_jobs
 
 
@@ -14,7 +15,8 @@ def sweep(tmp_path):
         for number, (overrides, results) in enumerate(jobs):
             hydra = tmp_path / str(number) / ".hydra"
             hydra.mkdir(parents=True)
-            (hydra / "overrides.yaml").write_text("".join(f"- {one}\n" for one in overrides))
+            for place in (hydra, hydra.parent):
+                (place / "overrides.yaml").write_text("".join(f"- {one}\n" for one in overrides))
             (hydra / "config.yaml").write_text("optimized_metric: null\n")
             if results is not None:
                 (tmp_path / str(number) / "metrics.json").write_text(json.dumps(results))
@@ -76,6 +78,16 @@ def test_a_job_that_fails_does_not_take_the_others_with_it(rlhf_rm, small, tmp_p
     told = json.loads((sweep / "sweep.json").read_text())
     assert told["best"] == "1"
     assert "failed" in ended.out
+
+    # A job that is refused where another has been is not given its results, nor that one its settings.
+    before = {name: (sweep / "1" / name).read_text() for name in ("config.yaml", "metrics.json")}
+    again = [*small, f"hydra.sweep.dir={sweep}", "hydra.sweep.subdir=1", "seed=7"]
+    for more in ([], ["resume=auto", "data.seed=5"]):
+        ended = rlhf_rm("train", "-m", *again, *more)
+        assert ended.code == 2
+        assert {job.number: job.status for job in read_jobs(sweep)} == {"0": "failed", "1": "failed"}
+        assert "seed" not in report.told(sweep / "1")
+        assert before == {name: (sweep / "1" / name).read_text() for name in before}
 
 
 def test_a_search_by_optuna_ends_in_the_table(rlhf_rm, small, tmp_path):

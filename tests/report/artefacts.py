@@ -100,8 +100,8 @@ def shifted_rewards(seed, scale):
 
 
 def write_started(directory, overrides):
-    (directory / ".hydra").mkdir(parents=True)
-    (directory / ".hydra" / "overrides.yaml").write_text(json.dumps(list(overrides)))
+    directory.mkdir(parents=True)
+    (directory / "overrides.yaml").write_text(json.dumps(list(overrides)))
     (directory / "config.yaml").write_text("seed: 1\n")
 
 

@@ -82,7 +82,7 @@ def test_what_is_nothing_known_is_told_with_what_is(artefacts, tmp_path, monkeyp
 READ = {
     "metrics.json": ("write_run", lambda path: read_run(path, {})),
     "metrics.csv": ("write_run", lambda path: read_run(path, {})),
-    ".hydra/overrides.yaml": ("write_run", told),
+    "overrides.yaml": ("write_run", told),
     "figures.json": ("write_run", lambda path: one_run.section(read_run(path, {}), "x", "run_x")),
     "worth_reading.jsonl": ("write_vote", lambda path: votes.section(path, "x")),
     "manifest.json": ("write_vote", lambda path: votes.section(path, "x")),
