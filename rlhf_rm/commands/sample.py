@@ -13,6 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.progress import Progress
 
+from rlhf_rm.commands.checks import check_output
 from rlhf_rm.commands.evaluate import data_config
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.commands.responses import row, write_rows
@@ -42,8 +43,7 @@ def run(cfg: DictConfig) -> None:
         raise UserError(f"limit={cfg.limit} is how many prompts are answered: at least 1, or null for all.")
     sampling: Sampling = instantiate(cfg.sampling)
     output = Path(cfg.output)
-    if output.is_dir():
-        raise UserError(f"output={output} is a directory: name a file.")
+    check_output(output)
     policy = load_policy(
         cfg.run,
         instantiate(cfg.attention),

@@ -11,12 +11,12 @@ from omegaconf import DictConfig
 from rich.progress import Progress
 from torch import Tensor
 
+from rlhf_rm.commands.checks import check_output
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.encode import Dialogue, DialogueEncoder
 from rlhf_rm.data.messages import parse_prompt, response_text
 from rlhf_rm.data.packing import Packing
 from rlhf_rm.data.reading import BadRowError, read_rows
-from rlhf_rm.errors import UserError
 from rlhf_rm.files import write_bytes
 from rlhf_rm.methods.scoring import response_rewards
 from rlhf_rm.models.load import load_reward_model
@@ -30,8 +30,7 @@ def run(cfg: DictConfig) -> None:
     """
     quiet()
     output = Path(cfg.output)
-    if output.is_dir():
-        raise UserError(f"output={output} is a directory: name a file.")
+    check_output(output)
     rows = read_rows(cfg.input, lambda row, _: [parse_row(row)], on_bad_row=cfg.on_bad_row)
     loaded = load_reward_model(
         cfg.run,
@@ -60,7 +59,7 @@ def run(cfg: DictConfig) -> None:
             lambda n: bar.advance(task, n),
         )
     lines = [
-        json.dumps(row | scored(scores), ensure_ascii=False) + "\n"
+        json.dumps(with_reward(row, scores), ensure_ascii=False) + "\n"
         for (row, _), scores in zip(rows.items, rewards, strict=True)
     ]
     text = "".join(lines).encode()
@@ -75,15 +74,37 @@ def scored(score_M: Tensor) -> dict[str, float]:
     return reward | ({"reward_std": float(score_M.std(correction=0))} if len(score_M) > 1 else {})
 
 
+def with_reward(row: dict[str, Any], score_M: Tensor) -> dict[str, Any]:
+    """A row with its reward in the place of any that it brings, whose deviation would be another model's."""
+    return {name: value for name, value in row.items() if name != "reward_std"} | scored(score_M)
+
+
 def parse_row(row: dict[str, Any]) -> tuple[dict[str, Any], Dialogue]:
     """The row itself, and its prompt with its response.
 
     Raises:
-        BadRowError: a missing field or a wrong type.
+        BadRowError: a missing field, a wrong type, or what cannot be written again as JSON.
     """
     for name in ("prompt", "response"):
         if name not in row:
             raise BadRowError(f'the field "{name}" is missing; a row needs "prompt" and "response".')
     if not isinstance(row["response"], str):
         raise BadRowError(f'"response" must be text, not {type(row["response"]).__name__}.')
+    _refuse_no_json(row)
     return row, (parse_prompt(row["prompt"]), response_text(row["prompt"], row["response"]))
+
+
+def _refuse_no_json(row: dict[str, Any]) -> None:
+    """Refuse a value that Parquet holds and the output, which is JSON, cannot.
+
+    Raises:
+        BadRowError: there is one.
+    """
+    for name, value in row.items():
+        try:
+            json.dumps(value)
+        except (TypeError, ValueError):
+            raise BadRowError(
+                f'"{name}" holds {type(value).__name__}, which JSON cannot: make the column text, or '
+                "leave it out."
+            ) from None
