@@ -57,7 +57,8 @@ def _label(key: str) -> str:
 
 def _number(key: str, values: Mapping[str, Any]) -> str:
     value = values[key]
-    if value is None:
+    # Of no prompt it may be known which response is best: preferences that go round in a circle.
+    if value is None or (key == "best_of_n" and value["accuracy"] is None):
         return "not defined"
     if key == "accuracy":
         return with_interval(value, values["accuracy_ci95"])

@@ -86,8 +86,9 @@ def read_job(path: Path) -> Job:
     test = next(iter(results["sets"].values()))
     metrics = {name: float(value) for name, value in test.items() if isinstance(value, int | float)}
     metrics |= results["validation"]
-    if "best_of_n" in test:
-        metrics["best_of_n"] = float(test["best_of_n"]["accuracy"])
+    best_of_n = (test.get("best_of_n") or {}).get("accuracy")
+    if best_of_n is not None:
+        metrics["best_of_n"] = float(best_of_n)
     if results.get("examples_per_second"):
         metrics["examples_per_second"] = float(results["examples_per_second"])
     low_high = test.get("accuracy_ci95")

@@ -1,9 +1,11 @@
 import csv
 import json
+import re
 
 import pytest
 
 from rlhf_rm.commands import report
+from rlhf_rm.commands.summary import describe
 from rlhf_rm.commands.sweep import as_text, best_job, over_seeds, read_jobs
 
 
@@ -125,3 +127,15 @@ def test_a_metric_that_is_never_measured_is_refused_at_once(rlhf_rm, small, tmp_
     ended = rlhf_rm("train", *small, "optimized_metric=val/acuracy", f"hydra.run.dir={tmp_path / 'run'}")
     assert ended.code == 2
     assert "optimized_metric=val/acuracy is no metric of this method: use one of val/accuracy" in ended.err
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "metric", "shown"), [(None, None, "not defined"), (0.5, 0.5, "0.500, chance 0.500")]
+)
+def test_best_of_n_may_be_undefined_for_every_prompt(sweep, accuracy, metric, shown):
+    told = results(0.9, 0.6)
+    chance = {"chance": accuracy, "prompts": 0 if accuracy is None else 4}
+    told["sets"]["test"]["best_of_n"] = {"accuracy": accuracy, "accuracy_ci95": None} | chance
+    (job,) = read_jobs(sweep((["seed=1"], told)))
+    assert job.metrics.get("best_of_n") == metric
+    assert re.search(rf"best of n .* {re.escape(shown)}$", describe(told["sets"], []), re.MULTILINE)
