@@ -1,7 +1,6 @@
 """What of a training's configuration is refused before anything is read or made."""
 
 from importlib.util import find_spec
-from pathlib import Path
 
 from hydra.utils import get_class, get_object, instantiate
 from lightning.pytorch import strategies
@@ -195,16 +194,3 @@ def check_deepspeed(cfg: DictConfig, name: str) -> None:
 def _method(cfg: DictConfig) -> type[StepModule]:
     method: type[StepModule] = get_class(cfg.method.module._target_)
     return method
-
-
-def check_output(path: Path) -> None:
-    """Refuse a file that could not be written in the end, before there is anything to write.
-
-    Raises:
-        UserError: it is a directory, or would lie in what is none.
-    """
-    if path.is_dir():
-        raise UserError(f"output={path} is a directory: name a file.")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir():
-        raise UserError(f"output={path} would lie in {folder}, which is a file: name another folder.")

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm import __version__
+from rlhf_rm.commands.output import check_output
 from rlhf_rm.commands.paper_plan import Settings, paper_stages
 from rlhf_rm.commands.steps import alone, in_its_own_process, search_words, side_by_side, told
 from rlhf_rm.errors import UserError
@@ -39,6 +40,7 @@ def run(cfg: DictConfig) -> list[Judged] | None:
     if cfg.dry_run:
         print(told(stages, root, search))
         return None
+    check_output(Path(cfg.output))
     environment = {} if cfg.launch else {"OMP_NUM_THREADS": threads(cfg.jobs)}
     with alone(root) as lock:
 

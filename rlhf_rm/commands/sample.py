@@ -13,8 +13,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.progress import Progress
 
-from rlhf_rm.commands.checks import check_output
 from rlhf_rm.commands.evaluate import data_config
+from rlhf_rm.commands.output import check_output
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.commands.responses import row, write_rows
 from rlhf_rm.data.encode import DialogueEncoder
@@ -25,7 +25,7 @@ from rlhf_rm.data.world.source import WorldSource
 from rlhf_rm.errors import UserError
 from rlhf_rm.methods.scoring import response_rewards
 from rlhf_rm.models.generate import Engine, Generator, Response, Sampling
-from rlhf_rm.models.load import load_policy, load_reward_model
+from rlhf_rm.models.load import LoadedReward, load_policy, load_reward_model
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,9 @@ def run(cfg: DictConfig) -> None:
     )
     source: PreferenceSource = instantiate(data_config(cfg, cfg.run))
     prompts = prompts_of(source, cfg.set)[: cfg.limit]
+    # What is asked of the responses in the end fails before they are drawn, if it fails.
+    world = world_of(source) if cfg.gold else None
+    judge = reward_model(cfg) if cfg.best_of is not None else None
     engine: Engine
     with (
         closing(instantiate(cfg.engine)) as engine,
@@ -65,39 +68,54 @@ def run(cfg: DictConfig) -> None:
         found = generator.responses(prompts, cfg.k, seed=cfg.seed, advance=lambda n: bar.advance(task, n))
     seconds = time.perf_counter() - began
     rows = [row(prompt, some) for prompt, some in zip(prompts, found, strict=True)]
-    if cfg.gold:
-        rows = with_gold(rows, prompts, source)
-    if cfg.best_of is not None:
-        rows = best(cfg, prompts, rows)
+    if world is not None:
+        rows = with_gold(rows, prompts, world)
+    if judge is not None:
+        rows = best(cfg, judge, prompts, rows)
     write_rows(output, rows)
     _tell(found, generator.cut, seconds, cfg, output)
 
 
-def with_gold(
-    rows: Sequence[dict[str, Any]], prompts: Sequence[Prompt], source: PreferenceSource
-) -> list[dict[str, Any]]:
-    """The rows with the true reward of each response, so that they are preferences which `data=jsonl` reads.
+def world_of(source: PreferenceSource) -> WorldSource:
+    """The source, as one that knows the true reward.
 
     Raises:
-        UserError: the source is no synthetic world.
+        UserError: it is no synthetic world.
     """
     if not isinstance(source, WorldSource):
         raise UserError(f"gold=true knows the truth of data=synthetic only, and not of {source.name} data.")
-    return [
-        one | {"scores": [source.gold(prompt, text) for text in one["responses"]]}
-        for prompt, one in zip(prompts, rows, strict=True)
-    ]
+    return source
 
 
-def best(cfg: DictConfig, prompts: Sequence[Prompt], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with nothing but their response of the highest reward, and all rewards."""
-    loaded = load_reward_model(
+def reward_model(cfg: DictConfig) -> LoadedReward:
+    """What picks the best response.
+
+    Raises:
+        UserError: there is none, or it is no reward model.
+    """
+    return load_reward_model(
         cfg.best_of,
         instantiate(cfg.attention),
         device=cfg.device,
         template="auto",
         trust_remote_code=cfg.trust_remote_code,
     )
+
+
+def with_gold(
+    rows: Sequence[dict[str, Any]], prompts: Sequence[Prompt], world: WorldSource
+) -> list[dict[str, Any]]:
+    """The rows with the true reward of each response: preferences which `data=jsonl` reads."""
+    return [
+        one | {"scores": [world.gold(prompt, text) for text in one["responses"]]}
+        for prompt, one in zip(prompts, rows, strict=True)
+    ]
+
+
+def best(
+    cfg: DictConfig, loaded: LoadedReward, prompts: Sequence[Prompt], rows: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The rows with nothing but their response of the highest reward, and all rewards."""
     layout = loaded.model.backbone.choose_layout(cfg.loader.layout)
     pad_id = loaded.tokenizer.pad_token_id
     rewards = response_rewards(

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from rich.progress import Progress
 from torch import Tensor
 
-from rlhf_rm.commands.checks import check_output
+from rlhf_rm.commands.output import check_output
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.encode import Dialogue, DialogueEncoder
 from rlhf_rm.data.messages import parse_prompt, response_text

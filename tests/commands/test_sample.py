@@ -6,6 +6,7 @@ import math
 import pytest
 
 from rlhf_rm.commands.sample import best_of_n_kl
+from rlhf_rm.models.transformers_engine import TransformersEngine
 
 FEW = ["sampling.max_new_tokens=8", "limit=5"]
 
@@ -75,10 +76,24 @@ def test_the_kl_of_best_of_n():
         (["run={runs}/reward"], "not a language model: train one with `rlhf-rm train method=sft`"),
         (["run={runs}/sft", "sampling.max_new_tokens=9999"], "leaves no room for a prompt"),
         (["run={runs}/sft", "best_of={runs}/sft", "sampling.max_new_tokens=4"], "not a reward model"),
+        (["run={runs}/sft", "best_of={runs}/none"], "none does not exist: name a run directory"),
         (["run={runs}/sft", "output={runs}"], "is a directory: name a file"),
+        (
+            ["run={runs}/sft", "output={runs}/pairs.jsonl/samples.jsonl"],
+            "samples.jsonl cannot be written, since no file can be made in",
+        ),
+        (
+            ["run={runs}/sft", "data=jsonl", "data.path={runs}/pairs.jsonl", "set=all", "gold=true"],
+            "gold=true knows the truth of data=synthetic only, and not of jsonl data",
+        ),
     ],
 )
-def test_bad_input_is_one_sentence(rlhf_rm, policy, reward, runs, overrides, message):
+def test_bad_input_is_one_sentence_before_anything_is_drawn(
+    rlhf_rm, policy, reward, runs, overrides, message, monkeypatch
+):
+    monkeypatch.setattr(TransformersEngine, "draw", lambda *args: pytest.fail("it was drawn"))
+    pair = {"prompt": "q", "chosen": "a", "rejected": "b"}
+    (runs / "pairs.jsonl").write_text(json.dumps(pair) + "\n")
     ended = rlhf_rm("sample", "limit=2", *(one.format(runs=runs) for one in overrides))
     assert ended.code == 2 and message in ended.err
     assert ended.err.count("\n") == 1
