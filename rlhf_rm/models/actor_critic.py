@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rlhf_rm.data.rollouts import TokenBatch
 from rlhf_rm.errors import UserError
+from rlhf_rm.models.adapter import adapted_layers
 from rlhf_rm.models.dropout import without_dropout
 from rlhf_rm.models.language import LanguageModel, TokenLogProbs
 from rlhf_rm.models.reward import RewardModel
@@ -82,9 +83,7 @@ class ActorCritic(nn.Module):
         if self._reference is not None:
             yield self._reference
             return
-        from peft.tuners.lora import LoraLayer
-
-        adapted = [module for module in self.actor.modules() if isinstance(module, LoraLayer)]
+        adapted = adapted_layers(self.actor).values()
         try:
             for module in adapted:
                 module.enable_adapters(False)

@@ -155,15 +155,22 @@ def layers_of(network: PreTrainedModel) -> list[nn.Module]:
     return []
 
 
+def adapted_layers(network: nn.Module) -> dict[str, Any]:
+    """The layers of a network that have adapters, by their names in it."""
+    from peft.tuners.lora import LoraLayer
+
+    return {name: module for name, module in network.named_modules() if isinstance(module, LoraLayer)}
+
+
 def merged_state(network: PreTrainedModel) -> dict[str, Tensor]:
     """The network's weights with its adapters merged in, under the names of a network without any.
 
-    Weights that are kept in 4 bits are widened. The network itself stays as it is.
+    An adapter that is disabled, as a policy's are while it is its own reference, is left out, so that the
+    weights are always those of what the network computes. Weights that are kept in 4 bits are widened. The
+    network itself stays as it is.
     """
-    from peft.tuners.lora import LoraLayer
-
     modules: dict[str, Any] = dict(network.named_modules())
-    adapted = {name: module for name, module in modules.items() if isinstance(module, LoraLayer)}
+    adapted = adapted_layers(network)
     merged = {}
     for name, value in network.state_dict().items():
         owner, _, last = name.rpartition(".")
@@ -171,8 +178,8 @@ def merged_state(network: PreTrainedModel) -> dict[str, Tensor]:
         if ".lora_" in name or owner not in modules:
             continue
         whole = widened(getattr(modules[owner], last)) if last == "weight" else value
-        layer: Any = adapted.get(owner.removesuffix(".base_layer"))
-        if layer is not None and last == "weight":
+        layer = adapted.get(owner.removesuffix(".base_layer"))
+        if layer is not None and last == "weight" and not layer.disable_adapters:
             update = layer.get_delta_weight(NAME).float()
             whole = (whole.float() + update).to(whole.dtype)
         merged[name.replace(".base_layer.", ".")] = whole.detach()

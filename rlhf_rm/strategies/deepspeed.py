@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from transformers import PreTrainedModel
 
 from rlhf_rm.errors import UserError
-from rlhf_rm.strategies.sharded import Sharded, without_weights
+from rlhf_rm.strategies.sharded import Sharded, disable_alike, without_weights
 from rlhf_rm.strategies.sharded_checkpoint import is_sharded
 from rlhf_rm.strategies.zero_state import OptimizerShares
 
@@ -228,6 +228,7 @@ class DeepSpeedStrategy(Sharded, DDPStrategy):
         named = network.named_parameters(remove_duplicate=False)
         weights = network.state_dict() | {name: gathered[id(one)] for name, one in named}
         made.load_state_dict(weights, assign=True)
+        disable_alike(made, network)
         return made
 
     def _gathered(self, parameter: nn.Parameter) -> Tensor:

@@ -22,7 +22,7 @@ from transformers import PreTrainedModel
 
 from rlhf_rm.errors import UserError
 from rlhf_rm.models.adapter import layers_of
-from rlhf_rm.strategies.sharded import Sharded, without_weights
+from rlhf_rm.strategies.sharded import Sharded, disable_alike, without_weights
 from rlhf_rm.strategies.sharded_checkpoint import (
     REST,
     WEIGHTS,
@@ -82,6 +82,7 @@ class FSDPStrategy(Sharded, ModelParallelStrategy):
         weights: dict[str, Any] = get_model_state_dict(network, options=options)
         made = without_weights(self._empty[network])
         made.load_state_dict(weights, assign=True)
+        disable_alike(made, network)
         return made
 
     def save_checkpoint(

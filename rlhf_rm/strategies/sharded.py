@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from rlhf_rm.models.adapter import adapted_layers
+
 
 class Sharded(ABC):
     """Ranks work together in every pass: all must run as many in each step.
@@ -30,6 +32,13 @@ class Sharded(ABC):
     @abstractmethod
     def whole_network(self, model: Any) -> PreTrainedModel:
         """A model's network as it is now, to draw responses from on every rank. All ranks must ask."""
+
+
+def disable_alike(made: nn.Module, network: nn.Module) -> None:
+    """Leave out the adapters of a copy that was made earlier where the network leaves out its own."""
+    copies = adapted_layers(made)
+    for name, layer in adapted_layers(network).items():
+        copies[name].enable_adapters(not layer.disable_adapters)
 
 
 def without_weights(network: PreTrainedModel) -> PreTrainedModel:

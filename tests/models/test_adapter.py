@@ -5,7 +5,7 @@ from transformers import AutoModelForSequenceClassification
 from rlhf_rm.data.template import set_template
 from rlhf_rm.data.types import Message
 from rlhf_rm.errors import UserError
-from rlhf_rm.models.adapter import LoRA, merged_state
+from rlhf_rm.models.adapter import LoRA, adapted_layers, merged_state
 from rlhf_rm.models.export import export, plain_rewards
 from rlhf_rm.models.tokenizer import train_byte_bpe
 
@@ -115,3 +115,18 @@ def test_a_run_with_adapters_stores_little_and_resumes_bit_by_bit(rlhf_rm, small
     assert again.code == 0, again.err
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (whole / weights).read_bytes()
     assert "scores within" in ended.out
+
+
+def test_an_adapter_that_is_disabled_is_not_merged(make_model):
+    network = make_model("llama").network
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    lora().apply(network, train_head=True)
+    layers = adapted_layers(network)
+    for layer in layers.values():
+        torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.4)
+    some = list(layers)[:3]
+    for name in some:
+        layers[name].enable_adapters(False)
+    merged = merged_state(network)
+    moved = {name for name, value in before.items() if not torch.equal(merged[name], value)}
+    assert moved == {f"{name}.weight" for name in layers if name not in some}

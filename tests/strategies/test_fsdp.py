@@ -10,12 +10,15 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
+from torch.distributed.device_mesh import init_device_mesh
 
 from rlhf_rm.callbacks.checkpoint import checkpoints, damage
 from rlhf_rm.commands.checks import check_strategy
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.sampling import StepSampler
 from rlhf_rm.errors import UserError
+from rlhf_rm.models.actor_critic import ActorCritic
+from rlhf_rm.models.adapter import adapted_layers
 from rlhf_rm.strategies.fsdp import FSDPStrategy
 from rlhf_rm.strategies.sharded_checkpoint import written_names
 
@@ -294,3 +297,35 @@ def test_what_holds_of_shards_holds_of_a_subclass(small):
         check_strategy(cfg)
     cfg.method.module._target_ = "rlhf_rm.methods.reward.RewardModule"
     check_strategy(cfg)
+
+
+@pytest.fixture
+def one_rank():
+    """A process group of this process alone, and the strategy that shards over it."""
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    strategy = FSDPStrategy(timeout_seconds=60)
+    strategy._device_mesh = init_device_mesh("cpu", (1,), mesh_dim_names=("data_parallel",))
+    yield strategy
+    torch.distributed.destroy_process_group()
+
+
+def test_the_whole_copy_of_a_reference_leaves_its_adapters_out(one_rank, tiny, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests"))
+    import tiny_ppo
+
+    tokenizer, lora = tiny.make_tokenizer(), tiny_ppo.make_lora()
+    model = ActorCritic(tiny_ppo.make_policy(tokenizer, lora), tiny.make_model(tokenizer))
+    for layer in adapted_layers(model.actor).values():
+        torch.nn.init.normal_(layer.lora_B["default"].weight, std=0.4)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    expected = {"actor": model.actor.network(ids).logits}
+    with model.reference() as reference:
+        expected["reference"] = reference.network(ids).logits
+    one_rank.shard(model.actor)
+    with model.reference() as reference:
+        copies = {"reference": one_rank.whole_network(reference)}
+    copies["actor"] = one_rank.whole_network(model.actor)
+    for name, copy in copies.items():
+        torch.testing.assert_close(copy(ids).logits, expected[name])
+    assert (expected["actor"] - expected["reference"]).abs().max() > 0.1
