@@ -4,13 +4,14 @@ Shape legend: R prompts of one forward pass, K responses of each, T tokens.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Cache, DynamicCache, PreTrainedModel
+from transformers import Cache, DynamicCache, GenerationConfig, PreTrainedModel
 
 from rlhf_rm.models.generate import Request, own_randomness
 
@@ -19,7 +20,8 @@ from rlhf_rm.models.generate import Request, own_randomness
 class TransformersEngine:
     """Samples with `transformers`' own generation and its cache of keys and values; see :class:`Engine`.
 
-    It runs wherever training does, and draws from the very weights that are trained.
+    It runs wherever training does, and draws from the very weights that are trained. What a model's own
+    ``generation_config.json`` says of sampling is left aside.
 
     Args:
         batch_tokens: tokens that are generated at once, padding and prompts included; at least one prompt.
@@ -72,16 +74,8 @@ def _generate(network: Any, prompts: Sequence[Sequence[int]], request: Request) 
         ids_RT[row, width - len(ids) :] = torch.tensor(ids)
         mask_RT[row, width - len(ids) :] = 1
     drawn = sampling.temperature > 0
-    how: dict[str, Any] = {}
-    if drawn:
-        how = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
-    ids_RT, mask_RT = ids_RT.to(network.device), mask_RT.to(network.device)
-    if drawn and k > 1:
-        how["past_key_values"] = _read(network, ids_RT, mask_RT, k)
-        ids_RT, mask_RT = (one.repeat_interleave(k, 0) for one in (ids_RT, mask_RT))
-    out = network.generate(
-        input_ids=ids_RT,
-        attention_mask=mask_RT,
+    how = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0} if drawn else {}
+    settings = GenerationConfig(
         max_new_tokens=sampling.max_new_tokens,
         do_sample=drawn,
         repetition_penalty=sampling.repetition_penalty,
@@ -89,8 +83,31 @@ def _generate(network: Any, prompts: Sequence[Sequence[int]], request: Request) 
         pad_token_id=eos,
         **how,
     )
+    ids_RT, mask_RT = ids_RT.to(network.device), mask_RT.to(network.device)
+    cache = None
+    if drawn and k > 1:
+        cache = _read(network, ids_RT, mask_RT, k)
+        ids_RT, mask_RT = (one.repeat_interleave(k, 0) for one in (ids_RT, mask_RT))
+    with _told(network, settings):
+        out = network.generate(
+            input_ids=ids_RT, attention_mask=mask_RT, past_key_values=cache, generation_config=settings
+        )
     new: Tensor = out[:, width:].cpu().view(len(prompts), -1, out.shape[1] - width)
     return new if drawn else new.expand(-1, k, -1)
+
+
+@contextmanager
+def _told(network: Any, settings: GenerationConfig) -> Iterator[None]:
+    """These settings stand where the network's own do.
+
+    Generation takes from there what the settings that it is given leave open: a model's ``min_p`` or beams
+    would decide what is drawn, and training would know nothing of them.
+    """
+    own, network.generation_config = network.generation_config, settings
+    try:
+        yield
+    finally:
+        network.generation_config = own
 
 
 def _read(network: Any, ids_RT: Tensor, mask_RT: Tensor, k: int) -> Cache | None:

@@ -94,6 +94,8 @@ class VllmEngine:
                     skip_tokenizer_init=True,
                     # The weights come before each draw.
                     load_format="dummy",
+                    # Settings that a model brings along are none of the run's.
+                    generation_config="vllm",
                     dtype=self.dtype or str(network.dtype).removeprefix("torch."),
                     gpu_memory_utilization=self.memory_fraction,
                     enforce_eager=self.eager,

@@ -7,7 +7,14 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from rlhf_rm.models import transformers_engine
 from rlhf_rm.models.generate import Generator
 from rlhf_rm.models.transformers_engine import TransformersEngine
-from tests.tiny_policy import DRAWN, GREEDY, PROMPTS, assert_the_seed_decides, likeliest
+from tests.tiny_policy import (
+    DRAWN,
+    GREEDY,
+    PROMPTS,
+    assert_the_seed_decides,
+    likeliest,
+    make_eos_likely,
+)
 
 
 @pytest.fixture
@@ -27,6 +34,29 @@ def test_greedy_responses_are_those_of_a_plain_loop_in_any_batch(make, network, 
 
 def test_the_seed_decides_and_leaves_the_process_alone(make):
     assert_the_seed_decides(make)
+
+
+OWN_SETTINGS = {
+    "min_p": 0.5,
+    "typical_p": 0.3,
+    "epsilon_cutoff": 0.05,
+    "no_repeat_ngram_size": 1,
+    "min_new_tokens": 8,
+    "num_beams": 3,
+    "num_return_sequences": 2,
+    "stop_strings": ["a"],
+    "cache_implementation": "static",
+}
+
+
+@pytest.mark.parametrize(("name", "value"), OWN_SETTINGS.items(), ids=OWN_SETTINGS)
+def test_what_a_model_itself_says_of_sampling_decides_nothing(make, network, tokenizer, name, value):
+    make_eos_likely(network, tokenizer)
+    expected = make(DRAWN).responses(PROMPTS, 4, seed=3)
+    setattr(network.generation_config, name, value)
+    own = network.generation_config
+    assert make(DRAWN).responses(PROMPTS, 4, seed=3) == expected
+    assert network.generation_config is own and getattr(own, name) == value
 
 
 @pytest.mark.parametrize("shape", ["llama", "gpt2", "mistral", "gemma2"])

@@ -3,6 +3,8 @@
 import sys
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -102,6 +104,40 @@ def test_a_model_that_vllm_does_not_know_is_refused(tokenizer):
         match=r"vLLM does not start with this model \(openai-gpt\).*not supported.*engine=transformers",
     ):
         generator.responses(PROMPTS, 1, seed=1)
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """What vLLM is told, by a stand-in that always answers with token 5."""
+    told = {}
+
+    class LLM:
+        def __init__(self, model, **options):
+            told.update(options, files=[file.name for file in Path(model).iterdir()])
+
+        def generate(self, prompts, settings, use_tqdm):
+            told["settings"] = settings[0]
+            answer = SimpleNamespace(token_ids=[5])
+            return [SimpleNamespace(outputs=[answer] * one["n"]) for one in settings]
+
+        def collective_rpc(self, method, kwargs):
+            told["weights"] = dict(kwargs["weights_iterator"])
+
+        def reset_prefix_cache(self):
+            pass
+
+    monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=LLM, SamplingParams=dict))
+    errors = SimpleNamespace(VLLMValidationError=ValueError)
+    monkeypatch.setitem(sys.modules, "vllm.exceptions", errors)
+    return told
+
+
+def test_what_a_model_itself_says_of_sampling_is_not_told(network, tokenizer, told):
+    network.generation_config.update(min_p=0.5, top_k=3, stop_strings=["a"])
+    generator = Generator(network, tokenizer, DRAWN, VllmEngine(**SETTINGS), max_length=200)
+    generator.responses(PROMPTS, 2, seed=1)
+    assert told["generation_config"] == "vllm" and told["files"] == ["config.json"]
+    assert not told["settings"].keys() & {"min_p", "top_k", "stop"}
 
 
 def test_without_vllm_it_says_what_to_install(network, tokenizer, monkeypatch):
