@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from rlhf_rm import __version__
 from rlhf_rm.commands.output import check_output
 from rlhf_rm.commands.paper_plan import Settings, paper_stages
-from rlhf_rm.commands.steps import alone, in_its_own_process, search_words, side_by_side, told
+from rlhf_rm.commands.steps import alone, done_now, in_its_own_process, search_words, side_by_side, told
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import read_json, write_json, write_text
 from rlhf_rm.reproduction.claims import CLAIMS
@@ -53,12 +53,13 @@ def run(cfg: DictConfig) -> list[Judged] | None:
             side_by_side(stages, root, carry_out, cfg.jobs)
         except UserError as error:  # a night's other steps are worth a page
             failure = error
+        done = done_now(stages, root)
         worlds = {
-            str(seed): world_numbers(root / f"world_{seed}", steps_of(f"world_{seed}", stages))
+            str(seed): world_numbers(root / f"world_{seed}", steps_of(f"world_{seed}", done))
             for seed in settings["sized"]["worlds"]
         }
         judged = judge(CLAIMS, worlds)
-        making = made(cfg, settings, stages, root)
+        making = made(cfg, settings, done, root)
         write_json(root / "results.json", as_json(judged, making))
         write_text(Path(cfg.output), page(judged, making))
         if failure is not None:
@@ -101,13 +102,11 @@ def check(cfg: DictConfig) -> None:
 
 
 def made(cfg: DictConfig, settings: Settings, stages: list[Stage], root: Path) -> Making:
-    """How the numbers were made: the seconds are those that the steps have written down."""
+    """How the numbers were made: the seconds are those that the steps, which are done, have written down."""
     seconds: dict[str, float] = {}
     for stage in stages:
-        manifest = stage.directory(root) / MANIFEST
-        if manifest.is_file():
-            kind = re.sub(r"^slice_.*", "slices", Path(stage.name).name)
-            seconds[kind] = seconds.get(kind, 0.0) + read_json(manifest)["seconds"]
+        kind = re.sub(r"^slice_.*", "slices", Path(stage.name).name)
+        seconds[kind] = seconds.get(kind, 0.0) + read_json(stage.directory(root) / MANIFEST)["seconds"]
     return Making(
         command=shlex.join(["rlhf-rm", "paper", *HydraConfig.get().overrides.task]),
         version=__version__,

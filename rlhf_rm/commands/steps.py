@@ -90,6 +90,15 @@ def side_by_side(stages: Sequence[Stage], root: Path, carry_out: CarryOut, jobs:
         raise failures[0]
 
 
+def done_now(stages: Sequence[Stage], root: Path) -> list[Stage]:
+    """The steps that are done, and all that they read from too: what others left is of settings before."""
+    done: list[Stage] = []
+    for stage in stages:
+        if stage.state(root) == DONE and _read_by(stage, stages, root) <= set(done):
+            done.append(stage)
+    return done
+
+
 def _read_by(stage: Stage, stages: Sequence[Stage], root: Path) -> set[Stage]:
     """The steps whose output a step reads."""
     return {

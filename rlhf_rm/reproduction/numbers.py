@@ -35,7 +35,8 @@ def world_numbers(world: Path, steps: Collection[str]) -> Numbers:
 
     Args:
         world: its directory.
-        steps: the names of its steps; what else lies there belongs to another plan, and is not read.
+        steps: the names of its steps that are done; what else lies there is of another plan or of other
+            settings, and is not read.
 
     Raises:
         UserError: a file is damaged.
@@ -129,8 +130,9 @@ def head_to_head(ours: Path, theirs: Path) -> float:
     """
     gold = []
     for file in (ours, theirs):
-        with expecting(file):
-            rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        # Line by line, not splitlines: texts may hold characters that it takes for the end of a line.
+        with expecting(file), file.open(encoding="utf-8") as lines:
+            rows = [json.loads(line) for line in lines]
             gold.append({json.dumps(row["prompt"]): row["scores"] for row in rows})
     with expecting(theirs):
         differences = [

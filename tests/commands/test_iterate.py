@@ -46,11 +46,9 @@ def test_two_rounds_leave_a_table_and_are_not_done_twice(rlhf_rm, small, tmp_pat
         } <= set(row)
         assert row["win"] + row["tie"] + row["lose"] == pytest.approx(1)
     assert (tmp_path / "run" / "rounds.png").stat().st_size > 10_000
-    lines = [
-        json.loads(one)
-        for one in (tmp_path / "run/round_01/responses/responses.jsonl").read_text().splitlines()
-    ]
-    assert len(lines[0]["responses"]) == len(lines[0]["scores"]) == 5
+    with (tmp_path / "run/round_01/responses/responses.jsonl").open() as file:
+        row = json.loads(next(file))
+    assert len(row["responses"]) == len(row["scores"]) == 5
     policy = json.loads((tmp_path / "run/round_01/policy/manifest.json").read_text())
     assert "./round_00/policy/export" in policy["reads"] and "./round_01/reward/export" in policy["reads"]
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("manifest.json")}

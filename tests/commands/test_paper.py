@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from rlhf_rm.commands.checks import check_config
 from rlhf_rm.commands.paper_plan import paper_stages
 from rlhf_rm.errors import UserError
+from rlhf_rm.files import write_json
 from rlhf_rm.reproduction.claims import CLAIMS
 from rlhf_rm.reproduction.verdict import FAILS, HOLDS, UNDECIDED, UNTESTED
 
@@ -162,6 +163,25 @@ def test_a_step_that_fails_says_which_and_where_its_words_are(rlhf_rm, small, tm
     }
     assert verdicts["MetaRM against SFT"] == "not tested" and "not decided" in verdicts.values()
     assert "this size does not measure it" in (run / "results.md").read_text()
+
+
+def test_what_steps_left_that_are_not_done_is_not_on_the_page(rlhf_rm, tmp_path, monkeypatch):
+    def fails(*args):
+        raise UserError("world_21/members failed with exit code 1.")
+
+    monkeypatch.setattr("rlhf_rm.commands.paper.side_by_side", fails)
+    for name, accuracy in (("plain", 0.7), ("denoised", 0.9)):
+        directory = tmp_path / "world_21" / name
+        before = {"key": "of other settings", "leaves": {}, "seconds": 5.0}
+        measured = {"sets": {"test": {"accuracy": accuracy}}, "validation": {}}
+        files = {"inputs.json": before, "manifest.json": before, "metrics.json": measured}
+        for file, content in files.items():
+            write_json(directory / file, content)
+    ended = rlhf_rm("paper", f"hydra.run.dir={tmp_path}")
+    assert ended.code == 2 and "members failed with exit code 1. What the other steps measured" in ended.err
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert all(part["found"] is None for claim in results["claims"] for part in claim["parts"])
+    assert results["making"]["seconds"] == {}
 
 
 def start(told, cache, log):

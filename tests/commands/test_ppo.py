@@ -18,7 +18,8 @@ PPO = ["method=ppo", "sampling.max_new_tokens=8"]
 
 
 def lines(file):
-    return [json.loads(line) for line in file.read_text().splitlines()]
+    with file.open() as rows:  # splitlines would take some characters of a text for the end of a line
+        return [json.loads(row) for row in rows]
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,8 @@ def reward(rlhf_rm, small, runs):
 
 
 def lines(file):
-    return [json.loads(line) for line in file.read_text().splitlines()]
+    with file.open() as rows:  # splitlines would take some characters of a text for the end of a line
+        return [json.loads(row) for row in rows]
 
 
 def test_k_responses_to_each_prompt(rlhf_rm, policy, tmp_path):

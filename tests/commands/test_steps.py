@@ -2,13 +2,21 @@
 
 import threading
 import time
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
-from rlhf_rm.commands.steps import alone, in_its_own_process, one_after_the_other, side_by_side, told
+from rlhf_rm.commands.steps import (
+    alone,
+    done_now,
+    in_its_own_process,
+    one_after_the_other,
+    side_by_side,
+    told,
+)
 from rlhf_rm.errors import UserError
-from rlhf_rm.rounds.stage import Stage
+from rlhf_rm.rounds.stage import DONE, Stage
 
 
 @pytest.fixture
@@ -61,6 +69,16 @@ def test_side_by_side_each_waits_for_what_it_reads_and_is_not_done_twice(steps, 
     side_by_side(steps, tmp_path, record, 2)
     assert sorted(record.log[4:]) == ["w/a"]  # b reads the same from it as before
     assert (tmp_path / "w/a.outdated_1/left").read_text() == "changed by hand"
+
+
+def test_what_reads_from_a_step_that_is_not_done_is_not_done_either(steps, tmp_path):
+    a, b, c, d = steps
+    assert done_now(steps, tmp_path) == []
+    side_by_side(steps, tmp_path, Record(tmp_path), 1)
+    assert done_now(steps, tmp_path) == steps
+    changed = [replace(a, overrides=("seed=2",)), b, c, d]
+    assert b.state(tmp_path) == DONE  # what it has read still lies there
+    assert done_now(changed, tmp_path) == [c, d]
 
 
 def test_no_more_run_than_there_are_jobs(steps, tmp_path):

@@ -92,7 +92,8 @@ def test_a_world_is_read_from_the_directories_of_its_steps(tmp_path):
         ]
         write(tmp_path / name / "rounds.json", {"planned": 2, "rounds": rows})
     for place, gold in said.items():
-        lines = [json.dumps({"prompt": p, "scores": gold[2 * i : 2 * i + 2]}) for i, p in enumerate("ab")]
+        rows = [{"prompt": p, "scores": gold[2 * i : 2 * i + 2]} for i, p in enumerate(("a\x85", "b\u2028"))]
+        lines = [json.dumps(row, ensure_ascii=False) for row in rows]  # these end no line of a file
         write(tmp_path / place / "answers" / "responses.jsonl", "\n".join(lines))
     write(tmp_path / "simcse_difference_shifted" / "evaluation.json", "of another plan")
     assert world_numbers(tmp_path, STEPS) == pytest.approx(
