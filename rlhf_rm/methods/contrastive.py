@@ -58,7 +58,7 @@ class ContrastiveRewardModule(RewardModule):
         if contrastive_weight < 0:
             raise UserError(f"contrastive.weight={contrastive_weight} must be at least 0.")
         set_hidden_dropout(model.network, dropout)
-        self.contrastive = contrastive(model.network.config.hidden_size)
+        self.contrastive = contrastive(model.state_size)
         self.contrastive_weight, self.dropout = contrastive_weight, dropout
         self.states_before: tuple[Tensor, Tensor] | None = None
         self.states_after: tuple[Tensor, Tensor] | None = None

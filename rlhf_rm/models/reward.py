@@ -70,6 +70,12 @@ class RewardModel(nn.Module):
         """Whether the head is known to be a function of one token's state."""
         return self.backbone.is_decoder or "packed" in self.backbone.layouts
 
+    @property
+    def state_size(self) -> int:
+        """Width of what the head reads, D; in some decoders it is not that of the layers."""
+        network = self.network
+        return int(network.score.in_features if self.backbone.is_decoder else network.config.hidden_size)
+
     def states(self, rows: Rows) -> Tensor:
         """What the head reads of each response, (N, D): its last token's state, in encoders its first."""
         return self._states(rows)

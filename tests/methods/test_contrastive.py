@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from rlhf_rm.data.contrastive import ContrastiveDataModule
 from rlhf_rm.errors import UserError
 from rlhf_rm.functional.contrastive import prototype_cosines, sinkhorn, swapped_prediction
 from rlhf_rm.methods.schedules import warmup_constant
+from rlhf_rm.models.attention.sdpa import SDPAAttention
+from rlhf_rm.models.reward import RewardModel
 
 ROOT = Path(__file__).parents[2]
 KINDS = [(kind, items) for kind in ("simcse", "swav") for items in ("pairs", "difference")]
@@ -187,6 +190,14 @@ def test_a_run_shows_its_states_and_resumes_bit_by_bit(rlhf_rm, small, tmp_path)
     assert (part / "figures.json").read_bytes() == (whole / "figures.json").read_bytes()
 
 
+def test_the_prototypes_are_as_wide_as_what_the_head_reads(tiny):
+    shape = {"hidden_size": 16, "word_embed_proj_dim": 8, "ffn_dim": 24, "vocab_size": 90}
+    config = AutoConfig.for_model("opt", num_hidden_layers=1, num_attention_heads=2, num_labels=1, **shape)
+    network = AutoModelForSequenceClassification.from_config(config, attn_implementation="sdpa")
+    module = tiny.make_contrastive(RewardModel(network, SDPAAttention()), "swav", "pairs")
+    assert module.contrastive.prototype_KD.shape == (5, 8) == (5, network.score.in_features)
+
+
 @pytest.mark.parametrize("changes", [["denoise=flip_margin"], ["loss=hinge"], ["loss=plackett_luce"]])
 def test_it_goes_with_recipes_and_losses(rlhf_rm, small, world_strengths, changes):
     told = [f"denoise.strengths={world_strengths}"] if changes[0].startswith("denoise") else []
@@ -204,7 +215,10 @@ def test_it_goes_with_recipes_and_losses(rlhf_rm, small, world_strengths, change
         (["contrastive.loss.temperature=0"], "contrastive.loss.temperature=0 must be above 0"),
         (["contrastive.weight=-1"], "contrastive.weight=-1 must be at least 0"),
         (["contrastive.dropout=1"], "contrastive.dropout=1 must be at least 0 and below 1"),
-        (["contrastive=swav_pairs", "contrastive.loss.prototypes=1"], "prototypes=1 must be at least 2"),
+        (
+            ["contrastive=swav_pairs", "contrastive.loss.prototypes=1"],
+            "prototypes=1 must be at least 2",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(rlhf_rm, small, overrides, message):
