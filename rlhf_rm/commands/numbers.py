@@ -19,6 +19,7 @@ class Number:
         above: whether it has to be above the least.
         null: whether it may be null.
         high: the largest; None for no limit.
+        below: whether it has to be below the largest.
         hint: what to say beside.
     """
 
@@ -27,6 +28,7 @@ class Number:
     above: bool = False
     null: bool = False
     high: float | None = None
+    below: bool = False
     hint: str = ""
 
     def allows(self, value: Any) -> bool:
@@ -36,28 +38,40 @@ class Number:
         if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
             return False
         enough = value > self.low if self.above else value >= self.low
-        return math.isfinite(value) and enough and (self.high is None or value <= self.high)
+        high = math.inf if self.high is None else self.high
+        return math.isfinite(value) and enough and (value < high if self.below else value <= high)
 
     def __str__(self) -> str:
         kind = "a whole number" if self.whole else "a number"
         where = f"above {self.low:g}" if self.above else f"of at least {self.low:g}"
         if self.high is not None:
-            where = (
-                f"{where} and at most {self.high:.0f}"
-                if self.above
-                else f"from {self.low:g} to {self.high:.0f}"
-            )
+            most = f"{'below' if self.below else 'at most'} {self.high:.10g}"
+            closed = not (self.above or self.below)
+            where = f"from {self.low:g} to {self.high:.10g}" if closed else f"{where} and {most}"
         return f"{kind} {where}{', or null' if self.null else ''}{self.hint}"
 
 
 POSITIVE = Number(1)
 WEIGHT = Number(0, whole=False)
 SHARE = Number(0, whole=False, high=1)
+BELOW_1 = Number(0, whole=False, high=1, below=True)
 ABOVE_0 = Number(0, whole=False, above=True)
 LIMIT = Number(0, whole=False, above=True, null=True)
 NO_LIMIT = Number(-1, null=True, hint="; -1 is no limit")
+SEED = Number(0, high=2**32 - 1)
+MADE = {  # of models that are made at first use
+    "batch_size": POSITIVE,
+    "learning_rate": ABOVE_0,
+    "warmup": BELOW_1,
+    "weight_decay": WEIGHT,
+    "gradient_clip": LIMIT,
+    "row_tokens": POSITIVE,
+    "micro_tokens": POSITIVE,
+    "seed": SEED,
+}
+SPEED = {"throughput.warmup_steps": Number(0), "progress.line_seconds": WEIGHT}
 NUMBERS = {
-    "seed": Number(0, high=2**32 - 1),
+    "seed": SEED,
     "loader.batch_size": POSITIVE,
     "loader.eval_batch_size": POSITIVE,
     "loader.row_tokens": POSITIVE,
@@ -68,11 +82,45 @@ NUMBERS = {
     "model.vocab_size": Number(1, null=True),
     "optimizer.lr": Number(0, whole=False, above=True, null=True, hint=", such as 5e-6"),
     "optimizer.weight_decay": WEIGHT,
+    "optimizer.eps": WEIGHT,
+    "scheduler.warmup": BELOW_1,
+    "scheduler.floor": SHARE,
+    "loss.margin": WEIGHT,
+    "loss.label_smoothing": Number(0, whole=False, high=0.5, below=True),
+    "adapter.r": POSITIVE,
+    "adapter.alpha": ABOVE_0,
+    "adapter.dropout": BELOW_1,
+    "adapter.top_layers": Number(1, null=True),
+    "adapter.learning_rate": LIMIT,
     "method.module.gradient_clip": LIMIT,
+    "method.module.centring": WEIGHT,
+    "method.datamodule.folds": POSITIVE,
+    "method.datamodule.held_out_fold": Number(0, null=True),
+    "members.size": POSITIVE,
+    "contrastive.weight": WEIGHT,
+    "contrastive.dropout": BELOW_1,
+    "contrastive.loss.temperature": ABOVE_0,
+    "contrastive.loss.prototypes": Number(2),
+    "contrastive.loss.epsilon": ABOVE_0,
+    "contrastive.loss.iterations": POSITIVE,
+    "meta.k": Number(2, null=True, hint=" for all"),
+    "meta.prompts": POSITIVE,
+    "meta.held_out": Number(0, whole=False, above=True, high=1, below=True),
+    "meta.ascent.learning_rate": LIMIT,
+    "meta.ascent.radius": ABOVE_0,
+    "meta.made.k": Number(2),
+    "meta.made.prompts": POSITIVE,
+    "meta.made.seed": SEED,
     "trainer.max_epochs": NO_LIMIT,
     "trainer.max_steps": NO_LIMIT,
     "trainer.num_nodes": POSITIVE,
     "trainer.log_every_n_steps": Number(0, null=True),
+    "trainer.strategy.timeout_seconds": ABOVE_0,
+    "callbacks.checkpoint.every_n_steps": POSITIVE,
+    "callbacks.checkpoint.keep": POSITIVE,
+    "callbacks.early_stopping.patience": Number(0),
+    "callbacks.early_stopping.min_delta": WEIGHT,
+    "base.settings.steps": POSITIVE,
     "sampling.max_new_tokens": POSITIVE,
     "sampling.temperature": WEIGHT,
     "sampling.top_p": Number(0, whole=False, above=True, high=1),
@@ -97,10 +145,15 @@ NUMBERS = {
     "ppo.objective.entropy_weight": WEIGHT,
     "ppo.objective.text_weight": WEIGHT,
     "ppo.objective.critic_learning_rate": LIMIT,
+    "ppo.reward_model.settings.epochs": POSITIVE,
     "ppo.limits.kl": LIMIT,
     "ppo.limits.reward_drop": Number(0, whole=False, null=True),
     "max_length": Number(1, null=True, hint=" for what the model takes"),
 }
+for group in ("base", "ppo.reward_model"):
+    NUMBERS |= {f"{group}.settings.{name}": number for name, number in MADE.items()}
+for group in ("callbacks", "base.callbacks", "ppo.reward_model.callbacks"):
+    NUMBERS |= {f"{group}.{name}": number for name, number in SPEED.items()}
 
 
 def check_numbers(cfg: DictConfig) -> None:

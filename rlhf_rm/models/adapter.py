@@ -78,7 +78,7 @@ class LoRA:
     """
 
     r: int
-    alpha: int
+    alpha: float
     dropout: float
     targets: list[str] | None
     top_layers: int | None
@@ -107,7 +107,7 @@ class LoRA:
         head = _head_parameters(network) if train_head else set()
         config = LoraConfig(
             r=self.r,
-            lora_alpha=self.alpha,
+            lora_alpha=self.alpha,  # type: ignore[arg-type]  # any number will do
             lora_dropout=self.dropout,
             target_modules=self._targets(network),
         )

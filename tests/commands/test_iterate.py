@@ -212,9 +212,9 @@ def test_only_one_works_in_a_directory(rlhf_rm, small, tmp_path):
 
 
 def test_a_step_that_fails_says_which_one_it_was(rlhf_rm, small, tmp_path):
-    told = [*small, *FAST, "rounds=1", f"hydra.run.dir={tmp_path / 'run'}", "meta.held_out=0"]
+    told = [*small, *FAST, "rounds=1", f"hydra.run.dir={tmp_path / 'run'}", "meta.prompts=999"]
     ended = rlhf_rm("iterate", *told)
-    assert ended.code == 2 and "round_00/reward: meta.k=5 must be" in ended.err
+    assert ended.code == 2 and "round_00/reward: " in ended.err and "prompts to climb on" in ended.err
     launched = rlhf_rm("iterate", *told, "launch=env")
     assert launched.code == 2 and "round_00/reward failed with exit code 2" in launched.err
 

@@ -212,12 +212,12 @@ def test_it_goes_with_recipes_and_losses(rlhf_rm, small, world_strengths, change
         (["contrastive=swav_pairs"], "a loss that this method does not read: add method=contrastive"),
         (["loader.batch_size=1"], "leaves a pair nothing to be contrasted with"),
         (["contrastive.loss.items=words"], "contrastive.loss.items=words is unknown: use one of pairs, diff"),
-        (["contrastive.loss.temperature=0"], "contrastive.loss.temperature=0 must be above 0"),
-        (["contrastive.weight=-1"], "contrastive.weight=-1 must be at least 0"),
-        (["contrastive.dropout=1"], "contrastive.dropout=1 must be at least 0 and below 1"),
+        (["contrastive.loss.temperature=0"], "contrastive.loss.temperature=0 must be a number above 0"),
+        (["contrastive.weight=-1"], "contrastive.weight=-1 must be a number of at least 0"),
+        (["contrastive.dropout=1"], "contrastive.dropout=1 must be a number of at least 0 and below 1"),
         (
             ["contrastive=swav_pairs", "contrastive.loss.prototypes=1"],
-            "prototypes=1 must be at least 2",
+            "prototypes=1 must be a whole number",
         ),
     ],
 )
