@@ -183,6 +183,13 @@ def test_bad_rows_can_be_skipped_and_are_counted(rlhf_rm, small, tmp_path):
         ("train", ["trainer.log_every_n_steps=1.5"], "log_every_n_steps=1.5 must be a whole number"),
         ("audit", ["data=synthetic", "model.vocab_size=abc"], "model.vocab_size=abc must be a whole number"),
         ("evaluate", ["run=.", "loader.row_tokens=x"], "loader.row_tokens=x must be a whole number"),
+        ("train", ["+trainer.accumulate_grad_batches=2"], "as many passes as loader.micro_tokens leaves"),
+        ("train", ["+trainer.gradient_clip_val=1"], "use method.module.gradient_clip=1."),
+        (
+            "train",
+            ["trainer.max_epochs=-1", "trainer.max_steps=-1", "+trainer.max_time=00:00:00:30"],
+            "schedule without an end",
+        ),
         ("train", ["method=denoised"], "method=denoised needs a recipe: add denoise=flip"),
         ("train", ["method=denoised", "denoise=flip"], "add denoise.strengths=DIR"),
         ("train", ["method=denoised", "denoise=flip", "denoise.strengths=/no"], "/no is no strengths file"),

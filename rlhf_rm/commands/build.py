@@ -86,10 +86,19 @@ def build_start(cfg: DictConfig, *, make: bool = True) -> Start:
 
 
 def build_trainer(cfg: DictConfig) -> L.Trainer:
-    """Lightning's trainer, with the callbacks and loggers of the configuration."""
+    """Lightning's trainer, with the callbacks and loggers of the configuration.
+
+    Raises:
+        UserError: a run without an end, over which no schedule can be laid.
+    """
     trainer: L.Trainer = instantiate(
         cfg.trainer, callbacks=objects(cfg.callbacks), logger=objects(cfg.logger)
     )
+    if trainer.max_epochs == trainer.max_steps == -1:
+        raise UserError(
+            "trainer.max_epochs=-1 and trainer.max_steps=-1 leave the learning rate's schedule without an "
+            "end: set one of them; +trainer.max_time=… may end the run before."
+        )
     return trainer
 
 

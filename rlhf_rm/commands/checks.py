@@ -29,6 +29,7 @@ def check_config(cfg: DictConfig) -> None:
         UserError: see the functions below.
     """
     check_precision(cfg)
+    check_steps(cfg)
     check_metric(cfg)
     check_groups(cfg)
     check_strategy(cfg)
@@ -45,6 +46,25 @@ def check_precision(cfg: DictConfig) -> None:
         raise UserError(
             f"trainer.precision={precision} is not supported: use one of {', '.join(PRECISIONS)}; weights "
             "themselves are kept in bfloat16 by model.dtype=bfloat16."
+        )
+
+
+def check_steps(cfg: DictConfig) -> None:
+    """Refuse settings of Lightning's for steps that are its own; a step here is several backward passes.
+
+    Raises:
+        UserError: see above.
+    """
+    accumulated, clip = (cfg.trainer.get(name) for name in ("accumulate_grad_batches", "gradient_clip_val"))
+    if accumulated not in (None, 1):
+        raise UserError(
+            f"trainer.accumulate_grad_batches={accumulated} is not supported: a step is loader.batch_size "
+            "examples on each rank, in as many passes as loader.micro_tokens leaves; raise the one, or lower "
+            "the other."
+        )
+    if clip is not None:
+        raise UserError(
+            f"trainer.gradient_clip_val={clip} is not supported: use method.module.gradient_clip={clip}."
         )
 
 

@@ -7,6 +7,7 @@ from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from rlhf_rm.errors import UserError
 from rlhf_rm.models.adapter import layers_of
 
 # Operators that attend, by the beginning of their names: their results are small beside the time they take.
@@ -26,7 +27,15 @@ def checkpoint_activations(network: PreTrainedModel) -> None:
     What attention read is kept, one state a token and layer, so that it is not attended twice; and the
     last layer is not computed again: its backward pass comes first, when its activations would be there
     anyway.
+
+    Raises:
+        UserError: a network that cannot.
     """
+    if not network.supports_gradient_checkpointing:
+        raise UserError(
+            f"model.gradient_checkpointing=true is not supported by {network.config.model_type} models: "
+            "leave it out, and where memory is short lower loader.micro_tokens."
+        )
     network.gradient_checkpointing_enable(
         {"use_reentrant": False, "context_fn": partial(create_selective_checkpoint_contexts, keep)}
     )

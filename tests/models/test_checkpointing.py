@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from rlhf_rm.errors import UserError
 from rlhf_rm.models.attention.by_tree import ByTreeAttention
 from rlhf_rm.models.attention.sdpa import SDPAAttention
 from rlhf_rm.models.checkpointing import ATTENTION, checkpoint_activations
@@ -46,3 +47,10 @@ def test_attention_and_the_last_layer_are_not_computed_again(make_model, trees, 
     assert layers_again == layers * 3 / 2  # of two layers the first
     for a, b in zip(plain, again, strict=True):
         torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+
+def test_a_model_that_cannot_is_refused(make_model, monkeypatch):
+    network = make_model("llama", SDPAAttention()).network
+    monkeypatch.setattr(type(network), "supports_gradient_checkpointing", False)
+    with pytest.raises(UserError, match=r"checkpointing=true is not supported by llama models: leave it out"):
+        checkpoint_activations(network)
