@@ -91,6 +91,9 @@ class LoRA:
     def apply(self, network: PreTrainedModel, *, train_head: bool) -> None:
         """Freeze the network, add the adapters, and leave the head trainable if it is new.
 
+        What is trained is float32, whatever the dtype of the frozen weights: in bfloat16 small steps would
+        round to nothing.
+
         Raises:
             UserError: a setting out of its range, or no module of the names in ``targets``.
         """
@@ -118,6 +121,10 @@ class LoRA:
                 module.__class__ = LoRALinear
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name in head or "lora_" in name)
+            if parameter.requires_grad:
+                parameter.data = parameter.data.float()
+        for module in {network.get_submodule(name.rpartition(".")[0]) for name in head}:
+            module.register_forward_pre_hook(_in_own_dtype)
 
     def _targets(self, network: PreTrainedModel) -> list[str]:
         linear = self._within(network, _linear_layers(network))
@@ -146,6 +153,12 @@ class LoRA:
         return [name for name in linear if id(network.get_submodule(name)) in inside]
 
 
+def _in_own_dtype(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Let a part of the head compute in the dtype of its weights; adapters do so themselves."""
+    weight = next(module.parameters(recurse=False))
+    return (inputs[0].to(weight.dtype), *inputs[1:])
+
+
 def layers_of(network: PreTrainedModel) -> list[nn.Module]:
     """The layers of the backbone, from the embeddings to the head; empty where it keeps them elsewhere."""
     count = getattr(network.config, "num_hidden_layers", None)
@@ -169,8 +182,11 @@ def merged_state(network: PreTrainedModel) -> dict[str, Tensor]:
     weights are always those of what the network computes. Weights that are kept in 4 bits are widened. The
     network itself stays as it is.
     """
+    base: Any = network.base_model
     modules: dict[str, Any] = dict(network.named_modules())
     adapted = adapted_layers(network)
+    # Trained in float32, whatever the others are.
+    head = {name for name, parameter in network.named_parameters() if adapted and parameter.requires_grad}
     merged = {}
     for name, value in network.state_dict().items():
         owner, _, last = name.rpartition(".")
@@ -182,6 +198,8 @@ def merged_state(network: PreTrainedModel) -> dict[str, Tensor]:
         if layer is not None and last == "weight" and not layer.disable_adapters:
             update = layer.get_delta_weight(NAME).float()
             whole = (whole.float() + update).to(whole.dtype)
+        if name in head:
+            whole = whole.to(base.dtype)
         merged[name.replace(".base_layer.", ".")] = whole.detach()
     return merged
 

@@ -128,8 +128,9 @@ class Backbone:
 
     def _at(self, device: torch.device) -> AttentionInputs:
         """What attends on this device, in the dtype of this moment."""
+        base: Any = self.network.base_model
         computes = torch.is_autocast_enabled(device.type)
-        dtype = torch.get_autocast_dtype(device.type) if computes else self.network.dtype
+        dtype = torch.get_autocast_dtype(device.type) if computes else base.dtype
         if self._attached is None or self._attached[0] != (device, dtype):
             self._attached = (device, dtype), self.attention.attach(self.network, device, dtype)
         return self._attached[1]

@@ -24,6 +24,8 @@ from rlhf_rm.models.reward import RewardModel
 from rlhf_rm.models.tokenizer import save_tokenizer
 
 TOLERANCE = 1e-4
+# Of the largest score, or of 1: merging adapters into weights of 16 bits rounds these.
+ROUNDING = 2**-5
 # Kinds of rotary positions whose frequencies do not hang on the number of positions.
 ROPE_OF_ANY_LENGTH = {"default", "linear", "llama3"}
 log = logging.getLogger(__name__)
@@ -55,7 +57,8 @@ def export(
         The largest difference between the two scores.
 
     Raises:
-        UserError: a difference above 1e-4.
+        UserError: a difference above 1e-4; where adapters are merged into weights of 16 bits, which rounds
+            them, above 1/32 of the largest score.
     """
     tokenizer = copy.deepcopy(tokenizer)
     tokenizer.model_max_length = max_length
@@ -64,10 +67,10 @@ def export(
         _plain(model.network).save_pretrained(made, state_dict=merged_state(model.network))
         save_tokenizer(tokenizer, made)
         _complete(made / "config.json", max_length)
-        difference = _largest_difference(model, tokenizer, made, max_length, probes)
-        if not difference <= TOLERANCE:
+        difference, allowed = _largest_difference(model, tokenizer, made, max_length, probes)
+        if not difference <= allowed:
             raise UserError(
-                f"the export scores differently from the model by {difference:.2g} (allowed: {TOLERANCE}); "
+                f"the export scores differently from the model by {difference:.2g} (allowed: {allowed:.2g}); "
                 f"nothing was written to {directory}. This is a bug, or a kind of model "
                 f"({model.network.config.model_type}) that saves itself wrongly."
             )
@@ -99,19 +102,19 @@ def _largest_difference(
     directory: Path,
     max_length: int,
     probes: Sequence[Dialogue],
-) -> float:
-    """Scores as trained against those of the saved directory, read as a third party would."""
+) -> tuple[float, float]:
+    """How differently the saved directory scores, read as a third party would, and what is allowed."""
     encoder = DialogueEncoder(tokenizer, max_length=max_length, too_long="truncate_prompt_left")
     # A third party would not truncate as we do.
     kept = [p for p, one in zip(probes, encoder.encode(probes), strict=True) if not one.too_long]
     if not kept:
-        return 0.0
+        return 0.0, TOLERANCE
     was_training = model.training
     model.eval()
     auto = AutoModelForSequenceClassification if isinstance(model, RewardModel) else AutoModelForCausalLM
     network: Any = model.network
     again: Any = auto.from_pretrained(
-        directory, dtype=network.dtype, attn_implementation=network.config._attn_implementation
+        directory, dtype=network.base_model.dtype, attn_implementation=network.config._attn_implementation
     )
     again.to(network.device)
     with torch.inference_mode():
@@ -122,7 +125,11 @@ def _largest_difference(
             ids = torch.from_numpy(encoder.encode(kept[:1])[0].ids).long()[None].to(network.device)
             ours, theirs = network(input_ids=ids).logits, again.eval()(input_ids=ids).logits
     model.train(was_training)
-    return float((ours.float().cpu() - theirs.float().cpu()).abs().max())
+    rounds = network.base_model.dtype != torch.float32 and any(
+        ".lora_" in name for name in network.state_dict()
+    )
+    allowed = ROUNDING * max(1.0, float(theirs.abs().max())) if rounds else TOLERANCE
+    return float((ours.float().cpu() - theirs.float().cpu()).abs().max()), allowed
 
 
 def _our_rewards(model: RewardModel, encoder: DialogueEncoder, dialogues: Sequence[Dialogue]) -> Tensor:

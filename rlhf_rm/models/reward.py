@@ -105,7 +105,8 @@ class RewardModel(nn.Module):
         """
         network = self.network
         with torch.autocast(state_ND.device.type, enabled=False):
-            state_ND = state_ND.to(network.dtype)
+            part = network.score if self.backbone.is_decoder else network.classifier
+            state_ND = state_ND.to(next(part.parameters()).dtype)
             if self.backbone.is_decoder:
                 scores_NM: Tensor = network.score(state_ND)
             elif network.config.model_type == "bert":

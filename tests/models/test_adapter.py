@@ -8,6 +8,7 @@ from rlhf_rm.errors import UserError
 from rlhf_rm.models.adapter import LoRA, adapted_layers, merged_state
 from rlhf_rm.models.export import export, plain_rewards
 from rlhf_rm.models.tokenizer import train_byte_bpe
+from tests.models.layouts import rewards
 
 HEADS = {"llama": {"score.weight"}, "gpt2": {"score.weight"}}
 HEADS["bert"] = {
@@ -51,6 +52,32 @@ def test_the_head_is_trained_whole_and_of_the_rest_only_the_adapters(make_model,
     merged = merged_state(network)
     assert merged.keys() == before.keys()
     assert sum(not torch.equal(merged[name], before[name]) for name in merged) == len(moved) + 2 * layers
+
+
+@pytest.mark.parametrize("shape", ["llama", "gpt2", "bert", "roberta", "camembert"])
+def test_what_is_trained_over_bfloat16_is_float32_and_merged_right(make_model, trees, shape):
+    model = make_model(shape)
+    model.network.to(torch.bfloat16)
+    lora().apply(model.network, train_head=True)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    assert {parameter.dtype for parameter in trained} == {torch.float32}
+    assert model.network.base_model.dtype == torch.bfloat16
+    assert sum(parameter.dtype == torch.bfloat16 for parameter in model.parameters()) > 10
+    optimizer = torch.optim.AdamW(trained, lr=1e-3)
+    for precision in (False, True):
+        before = [parameter.detach().clone() for parameter in trained]
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision):
+            rewards(model, trees, "padded").diff(dim=1).sum().backward()
+        optimizer.step()
+        moved = [(now != then).float().mean() for now, then in zip(trained, before, strict=True)]
+        assert torch.stack(moved).median() > 0.9
+    merged = merged_state(model.network)
+    assert {value.dtype for value in merged.values()} == {torch.bfloat16}
+    with torch.no_grad():
+        found = rewards(model, trees, "padded")
+        plain = make_model(shape)
+        plain.network.to(torch.bfloat16).load_state_dict(merged)
+        assert torch.allclose(found, rewards(plain, trees, "padded"), atol=0.1)
 
 
 def test_a_language_model_keeps_its_head(make_model):
@@ -100,7 +127,9 @@ def test_the_export_is_merged_and_plain(make_model, tmp_path):
 
 @pytest.mark.parametrize("adapter", ["lora", "qlora"])
 def test_a_run_with_adapters_stores_little_and_resumes_bit_by_bit(rlhf_rm, small, tmp_path, adapter):
-    settings = [*small, f"adapter={adapter}", "callbacks.checkpoint.every_n_steps=2"]
+    # Steps as large as these, over weights of 16 bits, are seen in what is merged.
+    wide = ["model.dtype=bfloat16", "optimizer.lr=0.01"] if adapter == "lora" else []
+    settings = [*small, *wide, f"adapter={adapter}", "callbacks.checkpoint.every_n_steps=2"]
     whole, part = tmp_path / "whole", tmp_path / "part"
     ended = rlhf_rm("train", *settings, f"hydra.run.dir={whole}")
     assert ended.code == 0, ended.err
