@@ -19,6 +19,7 @@ from rlhf_rm.errors import UserError, first_line, reading
 from rlhf_rm.files import read_json
 from rlhf_rm.models.attention.base import Attention
 from rlhf_rm.models.hub import export_of, local_copy, why_not_loaded
+from rlhf_rm.models.positions import learned_positions
 from rlhf_rm.models.reward import MEMBER, RewardModel
 from rlhf_rm.models.tokenizer import ensure_pad_token, load_tokenizer
 
@@ -175,7 +176,7 @@ def _ready(network: Any, tokenizer: PreTrainedTokenizerBase, device: str) -> tup
         network.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    own = getattr(network.config, "max_position_embeddings", NO_LIMIT) or NO_LIMIT
+    own = learned_positions(network) or getattr(network.config, "max_position_embeddings", None) or NO_LIMIT
     try:
         network = network.to(device)
     except (RuntimeError, AssertionError) as error:

@@ -24,6 +24,7 @@ from rlhf_rm.models.attention.base import Attention
 from rlhf_rm.models.checkpointing import checkpoint_activations
 from rlhf_rm.models.hub import local_copy, why_not_loaded
 from rlhf_rm.models.language import LanguageModel
+from rlhf_rm.models.positions import learned_positions
 from rlhf_rm.models.reward import MEMBER, RewardModel
 from rlhf_rm.models.tokenizer import (
     MIN_VOCABULARY,
@@ -162,6 +163,7 @@ class ModelSpec:
             what = origin or dict(self.architecture or {})
             raise UserError(f"no model could be made from {what}: {why_not_loaded(error)}") from error
         _fit_vocabulary(network, tokenizer)
+        self._check_length(network)
         self.adapter.apply(network, train_head=auto is AutoModelForSequenceClassification)
         network.train()  # from_pretrained leaves it in evaluation mode, without dropout
         if self.gradient_checkpointing:
@@ -170,6 +172,16 @@ class ModelSpec:
             # Rows differ in width from step to step: one program for all of them.
             network.base_model.compile(dynamic=True)
         return network
+
+    def _check_length(self, network: PreTrainedModel) -> None:
+        """Refuse sequences that are longer than the model has positions for."""
+        longest = learned_positions(network)
+        if longest is not None and self.max_length > longest:
+            raise UserError(
+                f"model.max_length={self.max_length} is more than the {longest} tokens that this "
+                f"{network.config.model_type} model has positions for: use at most {longest}, or "
+                "another model."
+            )
 
     def _fresh_config(self, tokenizer: PreTrainedTokenizerBase, settings: Mapping[str, Any]) -> Any:
         fields = dict(self.architecture or {})

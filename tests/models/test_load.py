@@ -75,6 +75,11 @@ def test_a_reward_is_the_one_of_plain_transformers(tmp_path, kind, fields):
     assert torch.allclose(ours, theirs, atol=1e-5)
 
 
+def test_the_longest_sequence_is_one_with_learned_positions(tmp_path):
+    made(tmp_path / "model", "roberta", max_position_embeddings=40)
+    assert load_reward_model(str(tmp_path / "model"), SDPAAttention(), device="cpu").max_length == 39
+
+
 def test_a_model_without_this_attention_says_what_to_take(tmp_path):
     made(tmp_path / "model", "deberta-v2")
     with pytest.raises(UserError, match=r"/model: it has no such attention: use attention=eager\.$"):

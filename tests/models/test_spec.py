@@ -126,6 +126,27 @@ def test_a_model_that_soft_caps_its_scores_is_refused_where_that_would_be_left_o
     gemma.reward_model(tokenizer, EagerAttention())
 
 
+@pytest.mark.parametrize(
+    ("fields", "longest"),
+    [
+        ({"model_type": "gpt2", "n_positions": 32}, 32),
+        ({"model_type": "opt", "max_position_embeddings": 32, "ffn_dim": 24}, 32),
+        ({"model_type": "bert", "max_position_embeddings": 32}, 32),
+        ({"model_type": "roberta", "max_position_embeddings": 32}, 31),  # the first row is padding's
+        ({"max_position_embeddings": 32}, None),
+    ],
+)
+def test_a_length_without_learned_positions_is_refused(tokenizer, fields, longest):
+    described = LLAMA | fields
+    if longest is not None:
+        with pytest.raises(UserError, match=rf"max_length=64 is more than the {longest} tokens .* at most"):
+            spec(architecture=described).reward_model(tokenizer, SDPAAttention())
+    model = spec(architecture=described, max_length=longest or 64).reward_model(tokenizer, SDPAAttention())
+    ids = np.arange(3, 3 + (longest or 64), dtype=np.int32)
+    ((rows, _),) = Packing("padded", 1, 1, 0, row_multiple=1).pack([Tree((ids,), 0, (1,))])
+    assert torch.isfinite(model(rows)).all()
+
+
 def test_a_tokenizer_is_trained_once(tmp_path):
     first = cached_tokenizer(TEXTS, 270, "auto", tmp_path / "made")
     content = (first / "tokenizer.json").read_bytes()
