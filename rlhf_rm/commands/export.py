@@ -1,5 +1,6 @@
 """`rlhf-rm export`: a run as a directory that plain `transformers` opens."""
 
+import logging
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from rlhf_rm.callbacks.best import FILE as BEST
 from rlhf_rm.callbacks.checkpoint import checkpoints, newest_whole
 from rlhf_rm.commands.build import Run, build_run
 from rlhf_rm.commands.quiet import quiet
+from rlhf_rm.commands.run_directory import METRICS
 from rlhf_rm.commands.stored import stored_config
 from rlhf_rm.data.trained_on import save_trained_on
 from rlhf_rm.errors import UserError
@@ -21,6 +23,8 @@ from rlhf_rm.models.export import export
 from rlhf_rm.models.full_ensemble import FullEnsemble
 from rlhf_rm.models.reward import MEMBER
 from rlhf_rm.strategies.sharded_checkpoint import is_sharded, read_whole
+
+log = logging.getLogger(__name__)
 
 
 def run(cfg: DictConfig) -> None:
@@ -45,15 +49,34 @@ def run(cfg: DictConfig) -> None:
             f"{found[0] if found else run_dir / 'checkpoints'} holds no checkpoint: nothing to export."
         )
     parts = build_run(config)
-    load_weights(parts, found[0])
-    metrics = run_dir / "metrics.json"
-    sets = read_json(metrics)["sets"] if metrics.is_file() else {}
+    step = load_weights(parts, found[0])
+    sets = measured(run_dir / METRICS, step)
     difference = export_run(parts, output, config, sets)
     print(f"{found[0].name} exported, scores within {difference:.0e} of plain transformers: {output}")
 
 
-def load_weights(parts: Run, checkpoint: Path) -> None:
+def measured(metrics: Path, step: int) -> dict[str, Any]:
+    """What a run's test measured of the weights of this step; nothing if it tested others, or none."""
+    if not metrics.is_file():
+        return {}
+    results = read_json(metrics)
+    if results["tested_step"] != step:
+        log.warning(
+            "%s is of the weights of step %d, not of step %d: the model card has no measures.",
+            metrics,
+            results["tested_step"],
+            step,
+        )
+        return {}
+    sets: dict[str, Any] = results["sets"]
+    return sets
+
+
+def load_weights(parts: Run, checkpoint: Path) -> int:
     """Put a checkpoint's weights into a run's module.
+
+    Returns:
+        The step that they are of.
 
     Raises:
         UserError: it is damaged, or was made of another model, other data or another tokenizer: shapes alone
@@ -65,6 +88,7 @@ def load_weights(parts: Run, checkpoint: Path) -> None:
         else:
             found = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
         weights, made_of = found["state_dict"], found[type(parts.datamodule).__qualname__]
+        step = int(found["global_step"])
     except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise _strange(checkpoint, error) from error
     parts.datamodule.load_state_dict(made_of)
@@ -72,6 +96,7 @@ def load_weights(parts: Run, checkpoint: Path) -> None:
         parts.module.load_state_dict(weights)
     except RuntimeError as error:
         raise _strange(checkpoint, error) from error
+    return step
 
 
 def _strange(checkpoint: Path, error: Exception) -> UserError:

@@ -118,7 +118,7 @@ def validate(trainer: L.Trainer, parts: Run) -> None:
 
     Loggers hear nothing of weights that were put back: their curves are those of the training to its end.
     """
-    restored = any(isinstance(one, BestCheckpoint) and one.restored for one in _callbacks(trainer))
+    restored = _restored(trainer) is not None
     if not restored and parts.module.validated_step == trainer.global_step:
         return
     loggers = trainer.loggers
@@ -250,10 +250,12 @@ def _finish(
 ) -> None:
     """What the first rank leaves: metrics.json, the export, and a summary on the screen."""
     throughput = next((c for c in _callbacks(trainer) if isinstance(c, Throughput)), None)
+    best = _restored(trainer)
     results: dict[str, Any] = {
         **parts.module.results(),
         "validation": {name: value for name, value in measured.items() if name.startswith("val/")},
         "steps": trainer.global_step,
+        "tested_step": best.step if best else trainer.global_step,
         "epochs": trainer.current_epoch,
         "ranks": trainer.world_size,
         "unit": parts.datamodule.unit,
@@ -271,6 +273,12 @@ def _finish(
     print_summary(
         results, run_dir=run_dir, exported=exported, difference=checked, seconds=time.perf_counter() - started
     )
+
+
+def _restored(trainer: L.Trainer) -> BestCheckpoint | None:
+    """What has put back the weights of the best validation, if they are not those of the last step."""
+    found = (one for one in _callbacks(trainer) if isinstance(one, BestCheckpoint) and one.restored)
+    return next(found, None)
 
 
 def _callbacks(trainer: L.Trainer) -> list[L.Callback]:

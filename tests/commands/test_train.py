@@ -1,27 +1,41 @@
 import json
 import os
 import signal
+from contextlib import contextmanager
 
+import pytest
 from omegaconf import OmegaConf
 
 from rlhf_rm.callbacks.checkpoint import StepCheckpoint
 
 
+@pytest.fixture
+def stopped_after_a_step(monkeypatch):
+    """Let the next training get a SIGTERM in its first step: ``with stopped_after_a_step(): …``."""
+
+    @contextmanager
+    def stopped():
+        started = StepCheckpoint.on_train_start
+
+        def with_signal(self, trainer, module):
+            started(self, trainer, module)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(StepCheckpoint, "on_train_start", with_signal)
+            yield
+
+    return stopped
+
+
 def test_after_sigterm_resume_auto_ends_with_the_weights_of_a_whole_run(
-    rlhf_rm, small, tmp_path, monkeypatch
+    rlhf_rm, small, tmp_path, stopped_after_a_step
 ):
     settings = [*small, "callbacks.checkpoint.every_n_steps=100"]
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     assert rlhf_rm("train", *settings, f"hydra.run.dir={whole}").code == 0
 
-    started = StepCheckpoint.on_train_start
-
-    def with_signal(self, trainer, module):
-        started(self, trainer, module)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(StepCheckpoint, "on_train_start", with_signal)
+    with stopped_after_a_step():
         ended = rlhf_rm("train", *settings, f"hydra.run.dir={stopped}")
     assert ended.code == 2
     assert "training was interrupted; add resume=auto" in ended.err
@@ -35,12 +49,23 @@ def test_after_sigterm_resume_auto_ends_with_the_weights_of_a_whole_run(
     assert (stopped / weights).read_bytes() == (whole / weights).read_bytes()
 
 
-def test_a_finished_run_goes_on_when_it_is_given_more_steps(rlhf_rm, small, tmp_path):
+def test_a_finished_run_goes_on_when_it_is_given_more_steps(rlhf_rm, small, tmp_path, stopped_after_a_step):
     run = tmp_path / "run"
-    assert rlhf_rm("train", *small, f"hydra.run.dir={run}", "trainer.max_steps=2").code == 0
-    ended = rlhf_rm(
-        "train", *small, f"hydra.run.dir={run}", "trainer.max_steps=4", "trainer.max_epochs=9", "resume=auto"
-    )
+    told = [*small, f"hydra.run.dir={run}", "trainer.max_epochs=9", "callbacks.checkpoint.every_n_steps=1"]
+    assert rlhf_rm("train", *told, "trainer.max_steps=2").code == 0
+
+    # What was measured is told of the weights that it was measured of, and of no others.
+    for step, there in ((1, False), (2, True)):
+        words = [f"checkpoint={run}/checkpoints/step_{step:08d}.ckpt", f"output={tmp_path}/{step}"]
+        ended = rlhf_rm("export", f"run={run}", *words)
+        assert ended.code == 0, ended.err
+        assert ("## Measured" in (tmp_path / str(step) / "README.md").read_text()) == there
+    assert (run / "metrics.json").exists()
+    with stopped_after_a_step():
+        assert rlhf_rm("train", *told, "trainer.max_steps=4", "resume=auto").code == 2
+    assert not (run / "metrics.json").exists()
+
+    ended = rlhf_rm("train", *told, "trainer.max_steps=4", "resume=auto")
     assert ended.code == 0, ended.err
     assert json.loads((run / "metrics.json").read_text())["steps"] == 4
     assert (run / "checkpoints" / "step_00000004.ckpt").is_file()

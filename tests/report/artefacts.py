@@ -60,6 +60,7 @@ def write_run(directory, seed=1, method=None, overrides=(), embedded=False, shif
         "sets": {"test": test},
         "validation": {"val/accuracy": 0.7, f"val/accuracy_{known}": 0.8 + seed / 100, "val/loss": 0.5},
         "steps": 60,
+        "tested_step": 60,
         "unit": "pairs",
         "examples_per_second": 1234.5,
         "data": {"encoded": dict.fromkeys(("train", "validation", "test"), encoded)},
