@@ -195,6 +195,11 @@ def test_bad_rows_can_be_skipped_and_are_counted(rlhf_rm, small, tmp_path):
         ("train", ["method=denoised", "denoise=flip", "denoise.strengths=/no"], "/no is no strengths file"),
         ("train", ["trainer.precision=13"], "trainer.precision=13 is not supported"),
         ("train", ["resume=nowhere.ckpt"], "resume=nowhere.ckpt is neither"),
+        (
+            "train",
+            ["trainer.val_check_interval=1000"],
+            "=1000 is more steps than an epoch has: 10. Give fewer",
+        ),
         ("train", ["data.flip_rate=2"], "flip_rate"),
         ("train", ["loader.layout=sideways"], "layout=sideways"),
         ("train", ["model=minilm", "model.path=/nowhere"], "/nowhere"),

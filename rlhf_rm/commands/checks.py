@@ -4,8 +4,10 @@ from importlib.util import find_spec
 
 from hydra.utils import get_class, get_object, instantiate
 from lightning.pytorch import strategies
+from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import DictConfig, OmegaConf
 
+from rlhf_rm.callbacks.best import BestCheckpoint
 from rlhf_rm.data.denoised import DenoisedDataModule, refuse_no_recipe
 from rlhf_rm.data.relabel import Relabelling
 from rlhf_rm.errors import UserError
@@ -31,6 +33,7 @@ def check_config(cfg: DictConfig) -> None:
     check_precision(cfg)
     check_steps(cfg)
     check_metric(cfg)
+    check_best(cfg)
     check_groups(cfg)
     check_strategy(cfg)
 
@@ -80,6 +83,35 @@ def check_metric(cfg: DictConfig) -> None:
             f"optimized_metric={cfg.optimized_metric} is no metric of this method: use one of "
             f"{', '.join(names)}."
         )
+
+
+def check_best(cfg: DictConfig) -> None:
+    """Refuse a callback that would look for a validation that is not made, or a metric that has none.
+
+    Raises:
+        UserError: see above.
+    """
+    method = _method(cfg)
+    for name, one in (cfg.callbacks or {}).items():
+        kind = get_class(one._target_) if OmegaConf.is_dict(one) and "_target_" in one else object
+        if issubclass(kind, BestCheckpoint):
+            setting, metric = "metric", str(one.metric)
+        elif issubclass(kind, EarlyStopping) and str(one.monitor).startswith("val/"):
+            setting, metric = "monitor", str(one.monitor)
+        else:
+            continue
+        if cfg.trainer.get("limit_val_batches") == 0:
+            raise UserError(
+                f"callbacks.{name} looks at validations, and trainer.limit_val_batches=0 makes none: leave "
+                "one of them out."
+            )
+        measured = (*method.measures, *method.validated)
+        # Some have a word behind, such as val/accuracy_gold where gold is known.
+        if not any(metric == f"val/{known}" or metric.startswith(f"val/{known}_") for known in measured):
+            raise UserError(
+                f"callbacks.{name}.{setting}={metric} is not measured in a validation of this method: use "
+                f"one of {', '.join(f'val/{known}' for known in method.measures)}."
+            )
 
 
 def check_groups(cfg: DictConfig) -> None:

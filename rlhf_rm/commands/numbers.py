@@ -51,6 +51,25 @@ class Number:
         return f"{kind} {where}{', or null' if self.null else ''}{self.hint}"
 
 
+@dataclass(frozen=True)
+class Interval:
+    """How often something is done: what Lightning takes as ``val_check_interval``."""
+
+    def allows(self, value: Any) -> bool:
+        """Whether a value is a share of an epoch, a number of steps, a time, or null."""
+        if isinstance(value, bool):
+            return False
+        if isinstance(value, str):
+            return ":" in value
+        return value is None or (value >= 1 if isinstance(value, int) else 0 < value <= 1)
+
+    def __str__(self) -> str:
+        return (
+            "a share of an epoch above 0.0 and at most 1.0, or a whole number of steps of at least 1; "
+            "without validation, trainer.limit_val_batches=0"
+        )
+
+
 POSITIVE = Number(1)
 WEIGHT = Number(0, whole=False)
 SHARE = Number(0, whole=False, high=1)
@@ -70,7 +89,7 @@ MADE = {  # of models that are made at first use
     "seed": SEED,
 }
 SPEED = {"throughput.warmup_steps": Number(0), "progress.line_seconds": WEIGHT}
-NUMBERS = {
+NUMBERS: dict[str, Number | Interval] = {
     "seed": SEED,
     "loader.batch_size": POSITIVE,
     "loader.eval_batch_size": POSITIVE,
@@ -115,11 +134,13 @@ NUMBERS = {
     "trainer.max_steps": NO_LIMIT,
     "trainer.num_nodes": POSITIVE,
     "trainer.log_every_n_steps": Number(0, null=True),
+    "trainer.val_check_interval": Interval(),
     "trainer.strategy.timeout_seconds": ABOVE_0,
     "callbacks.checkpoint.every_n_steps": POSITIVE,
     "callbacks.checkpoint.keep": POSITIVE,
     "callbacks.early_stopping.patience": Number(0),
     "callbacks.early_stopping.min_delta": WEIGHT,
+    "data.limit": Number(1, null=True, hint=" for every row"),
     "base.settings.steps": POSITIVE,
     "sampling.max_new_tokens": POSITIVE,
     "sampling.temperature": WEIGHT,

@@ -15,7 +15,7 @@ from rlhf_rm.strategies.sharded_checkpoint import is_sharded
 CONFIG, METRICS = "config.yaml", "metrics.json"
 
 
-def find_checkpoint(run_dir: Path, resume: str | None) -> Path | None:
+def find_checkpoint(run_dir: Path, resume: object) -> Path | None:
     """The checkpoint to go on from.
 
     Raises:
@@ -31,7 +31,7 @@ def find_checkpoint(run_dir: Path, resume: str | None) -> Path | None:
         return None
     if resume == "auto":
         return newest_whole(found, warn=is_first_rank()) if found else None
-    path = Path(resume)
+    path = Path(str(resume))
     if path.is_dir() and not is_sharded(path):
         inside = checkpoints(path / "checkpoints") or checkpoints(path)
         if inside:

@@ -100,6 +100,13 @@ def fit(trainer: L.Trainer, parts: Run, checkpoint: Path | None) -> None:
     try:
         # Tensors and plain values are all that a checkpoint may hold: whose it is, nobody knows.
         trainer.fit(parts.module, datamodule=parts.datamodule, ckpt_path=checkpoint, weights_only=True)
+    except ValueError as error:
+        if "val_check_interval" not in str(error):
+            raise
+        raise UserError(
+            f"trainer.val_check_interval={trainer.val_check_interval} is more steps than an epoch has: "
+            f"{trainer.num_training_batches}. Give fewer, or a share of an epoch such as 0.5."
+        ) from error
     except RuntimeError as error:
         if checkpoint is not None and "state_dict" in str(error):
             raise UserError(

@@ -103,8 +103,8 @@ def parse_rows(
     """
     if on_bad_row not in ON_BAD_ROW:
         raise UserError(f"on_bad_row={on_bad_row} is unknown: use one of {', '.join(ON_BAD_ROW)}.")
-    if limit is not None and limit < 1:
-        raise UserError(f"limit={limit} must be at least 1, or null for every row.")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise UserError(f"limit={limit} must be a whole number of at least 1, or null for every row.")
     rows: Rows[T] = Rows(name)
     short = name.rsplit("/", 1)[-1]
     for number, row in given:

@@ -39,6 +39,8 @@ class ContrastiveRewardModule(RewardModule):
         UserError: a model whose head reads more than one state, an ensemble, or a negative weight.
     """
 
+    validated: tuple[str, ...] = ("cosine",)
+
     def __init__(
         self,
         model: RewardModel,

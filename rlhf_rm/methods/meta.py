@@ -42,6 +42,8 @@ class MetaRewardModule(RewardModule):
 
     zero = False
 
+    validated: tuple[str, ...] = ("shifted",)
+
     def __init__(self, *args: Any, ascent: Ascent, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ascent = ascent
@@ -209,3 +211,5 @@ class MetaRewardModule(RewardModule):
 
 class MetaContrastiveRewardModule(MetaRewardModule, ContrastiveRewardModule):  # type: ignore[misc]
     """As :class:`MetaRewardModule`, where what the preferences lose has a contrastive term."""
+
+    validated = (*MetaRewardModule.validated, *ContrastiveRewardModule.validated)

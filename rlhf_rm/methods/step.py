@@ -45,10 +45,12 @@ class StepModule(L.LightningModule, ABC):
         shards: whether it may lie in shards on several ranks (FSDP2).
         zero: whether DeepSpeed may train it.
         measures: what is logged of validation as ``val/NAME`` and of the test as ``test/NAME``.
+        validated: how names begin of what is logged of validation alone, as ``val/NAME``.
         history: what is worth reading of the run so far, such as ``{"step": 8, "texts": [{…}]}``.
     """
 
     measures: tuple[str, ...]
+    validated: tuple[str, ...] = ()
     shards = False
     zero = False
     model: Any

@@ -9,7 +9,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm.commands.compose import compose
-from rlhf_rm.commands.numbers import NUMBERS, check_numbers
+from rlhf_rm.commands.numbers import NUMBERS, Interval, check_numbers
 from rlhf_rm.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -59,3 +59,31 @@ def test_what_is_no_such_number_is_a_sentence(composed: DictConfig, told: str, s
     with pytest.raises(UserError) as error:
         check_numbers(OmegaConf.merge(composed, OmegaConf.from_dotlist([told])))  # type: ignore[arg-type]
     assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed"),
+    [
+        *((value, True) for value in (0.5, 1.0, 1, 500, None, "00:01:00:00")),
+        *((value, False) for value in (0, 0.0, 1.5, -1, True, "often")),
+    ],
+)
+def test_an_interval_is_a_share_of_an_epoch_or_a_number_of_steps(value, allowed):
+    assert Interval().allows(value) is allowed
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "sentence"),
+    [
+        ("trainer.val_check_interval", 0, "=0 must be a share of an epoch above 0.0 and at most 1.0, or a"),
+        ("callbacks.checkpoint.every_n_steps", 0, "=0 must be a whole number of at least 1"),
+        ("data.limit", 10.5, "=10.5 must be a whole number of at least 1, or null for every row"),
+        ("data.limit", "abc", "=abc must be a whole number"),
+    ],
+)
+def test_a_setting_out_of_its_range_is_named(key, value, sentence):
+    cfg = OmegaConf.create({})
+    OmegaConf.update(cfg, key, value)
+    with pytest.raises(UserError, match=key + sentence):
+        check_numbers(cfg)
+    check_numbers(OmegaConf.create({"data": {"limit": None}, "callbacks": {"checkpoint": None}}))

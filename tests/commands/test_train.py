@@ -7,6 +7,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from rlhf_rm.callbacks.checkpoint import StepCheckpoint
+from rlhf_rm.commands.run_directory import find_checkpoint
+from rlhf_rm.errors import UserError
 
 
 @pytest.fixture
@@ -85,3 +87,9 @@ def test_a_checkpoint_of_other_data_or_another_tokenizer_is_refused(rlhf_rm, sma
     ended = rlhf_rm("export", f"run={run}", f"output={tmp_path / 'out'}")
     assert ended.code == 2 and "was made with another tokenizer or chat template" in ended.err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("resume", [True, False, 3])
+def test_what_names_no_checkpoint_is_refused(tmp_path, resume):
+    with pytest.raises(UserError, match=f"resume={resume} is neither auto nor a checkpoint"):
+        find_checkpoint(tmp_path, resume)

@@ -128,5 +128,6 @@ def test_folders_parquet_and_unknown_settings_are_refused(write_rows, tmp_path):
     path = write_rows([GOOD])
     with pytest.raises(UserError, match="on_bad_row=ignore is unknown: use one of error, skip"):
         read(path, on_bad_row="ignore")
-    with pytest.raises(UserError, match="limit=0"):
-        read(path, limit=0)
+    for limit in (0, 10.5, "abc"):
+        with pytest.raises(UserError, match=f"limit={limit} must be a whole number of at least 1, or null"):
+            read(path, limit=limit)

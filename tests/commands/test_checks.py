@@ -1,0 +1,37 @@
+"""What of a configuration is refused before anything is made."""
+
+import pytest
+
+from rlhf_rm.commands.checks import check_best
+from rlhf_rm.commands.compose import compose
+from rlhf_rm.errors import UserError
+
+BEST, STOPPING = ["callbacks=best"], ["callbacks=early_stopping"]
+ALONE = [
+    "callbacks.best=null",
+    "callbacks.early_stopping.monitor=val/loss",
+    "callbacks.early_stopping.mode=min",
+]
+META = ["method=meta_contrastive", "contrastive=simcse_pairs"]
+
+
+@pytest.mark.parametrize(
+    ("told", "sentence"),
+    [
+        (BEST, None),
+        ([*STOPPING, "callbacks.best.metric=val/accuracy_gold"], None),
+        (["trainer.limit_val_batches=0"], None),
+        ([*BEST, "callbacks.best.metric=val/shifted_spread", *META], None),
+        ([*BEST, "callbacks.best.metric=val/cosine", *META], None),
+        ([*BEST, "callbacks.best.metric=val/cosine"], "use one of val/accuracy, val/loss"),
+        ([*STOPPING, "callbacks.early_stopping.monitor=val/acc"], "early_stopping.monitor=val/acc"),
+        ([*STOPPING, *ALONE, "trainer.limit_val_batches=0.0"], "early_stopping looks at"),
+    ],
+)
+def test_a_callback_looks_at_what_is_measured(tmp_path, told, sentence):
+    cfg = compose("train", *told, run_dir=str(tmp_path))
+    if sentence is None:
+        check_best(cfg)
+    else:
+        with pytest.raises(UserError, match=sentence):
+            check_best(cfg)
