@@ -27,9 +27,10 @@ def parse_row(row: Mapping[str, Any]) -> tuple[Prompt, list[str]]:
     Raises:
         BadRowError: a missing field or a wrong type.
     """
-    if "prompt" not in row or ("responses" in row) == ("response" in row):
+    several, one = row.get("responses"), row.get("response")
+    if "prompt" not in row or (several is None) == (one is None):
         raise BadRowError('a row needs "prompt", and either "responses" or "response".')
-    responses = row["responses"] if "responses" in row else [row["response"]]
+    responses = [one] if several is None else several
     if not isinstance(responses, list) or not responses or not all(isinstance(one, str) for one in responses):
         raise BadRowError('"responses" must be a list of texts, and "response" a text.')
     return parse_prompt(row["prompt"]), [response_text(row["prompt"], one) for one in responses]

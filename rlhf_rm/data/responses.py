@@ -24,7 +24,7 @@ def has_responses(row: Mapping[str, Any]) -> bool:
 
     Lists of texts without a prompt are turns of a dialogue, and its last is the response.
     """
-    if "responses" in row:
+    if row.get("responses") is not None:  # in Parquet a pair has the column too
         return True
     if row.get("prompt") is None:
         return False
@@ -49,7 +49,7 @@ def parse_responses(row: Mapping[str, Any]) -> list[PreferencePair]:
         BadRowError: a field is missing or of the wrong form, or a response is better than its equal.
     """
     prompt = parse_prompt(require(row, "prompt"))
-    if "responses" in row:
+    if row.get("responses") is not None:
         responses = _responses(row, prompt)
         given = [form for form in FORMS if row.get(form) is not None]
         if len(given) != 1:

@@ -112,6 +112,13 @@ def test_parquet_holds_messages_and_responses_too(tmp_path, settings):
     pa.parquet.write_table(pa.Table.from_pylist([{"chosen": [user, good], "rejected": [user, bad]}]), path)
     pair = JsonlSource(path, **settings).pairs("all")[0]
     assert (pair.messages[0].content, pair.chosen, pair.rejected) == ("q", "a", "b")
+    rows = [ROW, {"prompt": "r", "responses": ["a", "b"], "scores": [1.0, 0.0]}]
+    both = pa.Table.from_pylist(rows, schema=pa.Table.from_pylist([rows[0] | rows[1]]).schema)
+    pa.parquet.write_table(both, path)  # of columns that a row lacks it has null
+    assert [(pair.chosen, pair.rejected) for pair in JsonlSource(path, **settings).pairs("all")] == [
+        ("a", "b"),
+        ("a", "b"),
+    ]
 
 
 def test_the_fingerprint_is_that_of_the_content_and_the_settings(tmp_path, settings):
