@@ -20,10 +20,10 @@ class MixtureSource:
     """The pairs of several sources, of each as many for training as its weight says.
 
     A weight of 1 takes each training pair once, 0.5 half of the prompts (always the same), 2 each
-    pair twice. Validation and test take every pair once; ``NAME/SPLIT`` is a split of one source
+    pair twice. Validation, test and ``all`` take every pair once; ``NAME/SPLIT`` is a split of one source
     alone. A training pair whose prompt lies in the validation or test split of any source is left out
-    and counted. A pair that names no ``source`` of its own gets its source's name here, so that
-    ``evaluate`` can tell them apart.
+    and counted, and so is one of the validation whose prompt lies in a test split. A pair that names no
+    ``source`` of its own gets its source's name here, so that ``evaluate`` can tell them apart.
 
     Args:
         sources: by the names that they are to have.
@@ -66,8 +66,10 @@ class MixtureSource:
             return self._labelled(name, own)
         if split == "train":
             return self._train[0]
-        if split == ALL:
-            return Chain(self.pairs(part) for part in SPLITS)
+        if split == "validation":
+            return self._validation[0]
+        if split == ALL:  # each pair once, whatever it weighs and whichever split leaves it out
+            return Chain(self._labelled(name, part) for part in SPLITS for name in self.sources)
         if split not in SPLITS:
             raise UserError(f"split={split} is unknown: use one of {', '.join(self.splits)}.")
         return Chain(self._labelled(name, split) for name in self.sources)
@@ -83,7 +85,11 @@ class MixtureSource:
             "source": self.name,
             "splits": {split: len(self.pairs(split)) for split in SPLITS},
             "train_pairs": self._train[1],
-            "left_out_prompt_in_other_split": self._train[2],
+            "left_out_prompt_in_other_split": {
+                "train": self._train[2],
+                "validation": self._validation[1],
+                "test": 0,
+            },
             "weights": self.weights,
             "sources": {name: source.report() for name, source in self.sources.items()},
         }
@@ -97,9 +103,27 @@ class MixtureSource:
         return View(self.sources[name].pairs(split), change=label)
 
     @cached_property
+    def _validation(self) -> tuple[Sequence[PreferencePair], int]:
+        """The pairs of the validation, and how many were left out for a prompt in the test of some source."""
+        tested = {pair.prompt_id for pair in self.pairs("test")}
+        parts: list[Sequence[PreferencePair]] = []
+        left_out = 0
+        for name in self.sources:
+            given = self._labelled(name, "validation")
+            kept = np.flatnonzero(np.array([pair.prompt_id not in tested for pair in given], np.bool_))
+            parts.append(View(given, kept))
+            left_out += len(given) - len(kept)
+        return Chain(parts), left_out
+
+    @cached_property
     def _train(self) -> tuple[Sequence[PreferencePair], dict[str, int], int]:
         """The training pairs, how many each source gives, and how many were left out."""
-        held_out = {pair.prompt_id for split in SPLITS[1:] for pair in self.pairs(split)}
+        held_out = {
+            pair.prompt_id
+            for split in SPLITS[1:]
+            for source in self.sources.values()
+            for pair in source.pairs(split)
+        }
         copies: list[Sequence[PreferencePair]] = []
         counts: dict[str, int] = {}
         left_out = 0

@@ -50,8 +50,27 @@ def test_no_training_prompt_is_held_out_by_another_source():
         {"a": Given(train=["x", "y"], test=["t"]), "b": Given(train=["t", "z"], validation=["y"])}, {}
     )
     assert set(prompts(source.pairs("train"))) == {"x", "z"}
-    assert source.report()["left_out_prompt_in_other_split"] == 4
+    assert source.report()["left_out_prompt_in_other_split"] == {"train": 4, "validation": 0, "test": 0}
     assert prompts(source.pairs("test")) == ["t", "t"]
+
+
+def test_a_prompt_that_one_source_tests_is_left_out_of_validation_as_with_another_split_seed():
+    source = MixtureSource(
+        {
+            "a": Given(train=["x"], validation=["v"], test=["t"]),
+            "b": Given(validation=["t", "w"], test=["u"]),
+        },
+        {},
+    )
+    assert prompts(source.pairs("validation")) == ["v", "v", "w", "w"]
+    assert prompts(source.pairs("b/validation")) == ["t", "t", "w", "w"]
+    assert source.report()["left_out_prompt_in_other_split"]["validation"] == 2
+
+
+@pytest.mark.parametrize("weight", [0.5, 1, 2])
+def test_the_whole_has_every_pair_once_whatever_it_weighs(weight):
+    source = MixtureSource({"a": Given(train=list("klmno"), validation=["v"], test=["t"])}, {"a": weight})
+    assert prompts(source.pairs("all")) == [one for one in "klmnovt" for _ in "bc"]
 
 
 def test_pairs_tell_where_they_are_from_and_a_source_can_be_taken_alone():
