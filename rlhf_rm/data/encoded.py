@@ -170,6 +170,7 @@ def _keep(
     """The pairs of a group that stay, with the numbers of their responses; the others are counted."""
     number = {text: i for i, text in enumerate(_responses(group))}
     kept = []
+    read: set[int] = set()
     counts["longest_given"] = max(counts["longest_given"], *(one.length for one in encoded))
     for pair in group:
         chosen, rejected = number[pair.chosen], number[pair.rejected]
@@ -180,13 +181,16 @@ def _keep(
             if too_long == "drop":
                 counts["pairs_dropped_too_long"] += 1
                 continue
-        counts["responses_cut"] += a.response_cut + b.response_cut
+        read |= {chosen, rejected}
         if np.array_equal(a.ids, b.ids):
             counts["pairs_identical"] += 1
             if identical == "drop":
                 counts["pairs_dropped_identical"] += 1
                 continue
         kept.append((pair, chosen, rejected))
+    counts["responses_cut"] += sum(
+        encoded[one].response_cut for one in read
+    )  # each once, in however many pairs
     return kept
 
 

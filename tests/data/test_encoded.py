@@ -127,6 +127,11 @@ def test_a_group_is_one_tree_with_each_response_once(encode, tokenizer):
     assert (found.report["pairs"], found.report["prompts"]) == (5, 3)
 
 
+def test_a_response_of_several_pairs_is_cut_once(encode, tokenizer):
+    pairs = [PreferencePair(PROMPT, "0" * 99, other, group="g") for other in ("a", "b", "c")]
+    assert encode(encoder(tokenizer, 60), pairs, "drop").report["responses_cut"] == 1
+
+
 def test_a_response_whose_pairs_are_all_dropped_is_not_stored(encode, tokenizer):
     group = [
         PreferencePair(PROMPT, "a", "b" * 400, group="g"),
