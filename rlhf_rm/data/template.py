@@ -101,9 +101,13 @@ def render(
         return _apply(tokenizer, conversations, add_generation_prompt)
     except TemplateError as error:
         roles = [[message.role for message in dialogue] for dialogue in dialogues]
-        refused = next(i for i, one in enumerate(conversations) if not _accepts(tokenizer, one))
+        refused = next(
+            i for i, one in enumerate(conversations) if not _accepts(tokenizer, one, add_generation_prompt)
+        )
+        # Some accept a whole dialogue, and refuse the same turns where an answer is asked for.
+        asked = " with a generation prompt" if _accepts(tokenizer, conversations[refused]) else ""
         raise UserError(
-            f"the tokenizer's own chat template refuses the roles {', '.join(roles[refused])} "
+            f"the tokenizer's own chat template refuses the roles {', '.join(roles[refused])}{asked} "
             f"({error}): use template=hh or template=plain."
         ) from None
 
@@ -135,9 +139,13 @@ def _apply(tokenizer: PreTrainedTokenizerBase, conversations: Any, add_generatio
     )
 
 
-def _accepts(tokenizer: PreTrainedTokenizerBase, conversation: list[dict[str, str]]) -> bool:
+def _accepts(
+    tokenizer: PreTrainedTokenizerBase,
+    conversation: list[dict[str, str]],
+    add_generation_prompt: bool = False,
+) -> bool:
     try:
-        _apply(tokenizer, conversation, False)
+        _apply(tokenizer, conversation, add_generation_prompt)
     except TemplateError:
         return False
     return True

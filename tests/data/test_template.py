@@ -125,6 +125,15 @@ def test_what_an_own_template_refuses_is_a_clear_error(decoder):
         render(decoder, [[USER], [Message("system", "s"), USER]])
 
 
+def test_a_template_that_refuses_a_generation_prompt_alone_is_a_clear_error(decoder):
+    refuse = "{% if add_generation_prompt %}{{ raise_exception('no prompt') }}{% endif %}"
+    decoder.chat_template = refuse + "{{ messages[0]['content'] + eos_token }}"
+    set_template(decoder, "auto")
+    assert text(decoder, USER) == "q<|eos|>"
+    with pytest.raises(UserError, match=r"refuses the roles user with a generation prompt \(no prompt\)"):
+        text(decoder, USER, prompt=True)
+
+
 def test_unknown_names_and_tokenizers_without_eos_are_refused(decoder):
     with pytest.raises(UserError, match="template=chatml is unknown: use one of auto, hh, plain"):
         set_template(decoder, "chatml")
