@@ -23,7 +23,7 @@ from rlhf_rm.methods.scoring import pair_rewards
 from rlhf_rm.metrics.drawn import drawn
 from rlhf_rm.metrics.evaluation import all_scores_equal
 from rlhf_rm.metrics.split import evaluate_split
-from rlhf_rm.models.load import LoadedReward, load_reward_model
+from rlhf_rm.models.load import LoadedReward, length_within, load_reward_model
 from rlhf_rm.plots.preference import preference_figures
 
 log = logging.getLogger(__name__)
@@ -44,12 +44,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         trust_remote_code=cfg.trust_remote_code,
     )
     source: PreferenceSource = instantiate(data_config(cfg, cfg.run))
-    names = list(cfg.evaluate.sets or [default_set(cfg, source)])
-    unknown = [name for name in names if name not in source.splits]
-    if unknown:
-        raise UserError(
-            f"evaluate.sets={unknown} is not in {source.name} data: use some of {', '.join(source.splits)}."
-        )
+    names = sets_of(cfg.evaluate.sets, source) or [default_set(cfg, source)]
     datamodule = pairs_to_score(cfg, source, loaded, keep_identical=False)
     run_dir = Path(cfg.paths.run_dir)
     strengths = read_strengths(Path(cfg.evaluate.strengths)) if cfg.evaluate.strengths else None
@@ -91,7 +86,7 @@ def pairs_to_score(
         source,
         loaded.tokenizer,
         layout=loaded.model.backbone.choose_layout(cfg.loader.layout),
-        max_length=min(cfg.max_length or loaded.max_length, loaded.max_length),
+        max_length=length_within(cfg.max_length, loaded.max_length),
         too_long=cfg.loader.too_long,
         batch_size=1,
         eval_batch_size=cfg.loader.eval_batch_size,
@@ -103,6 +98,21 @@ def pairs_to_score(
         cache_dir=cfg.paths.cache_dir,
         keep_identical=keep_identical,
     )
+
+
+def sets_of(given: Any, source: PreferenceSource) -> list[str]:
+    """The splits that are named, one alone or a list of them; none where none is named.
+
+    Raises:
+        UserError: the source has no such split.
+    """
+    names = [given] if isinstance(given, str) else list(given or [])
+    unknown = [name for name in names if name not in source.splits]
+    if unknown:
+        raise UserError(
+            f"evaluate.sets={unknown} is not in {source.name} data: use some of {', '.join(source.splits)}."
+        )
+    return names
 
 
 def default_set(cfg: DictConfig, source: PreferenceSource) -> str:

@@ -25,7 +25,7 @@ from rlhf_rm.data.world.source import WorldSource
 from rlhf_rm.errors import UserError
 from rlhf_rm.methods.scoring import response_rewards
 from rlhf_rm.models.generate import Engine, Generator, Response, Sampling
-from rlhf_rm.models.load import LoadedReward, load_policy, load_reward_model
+from rlhf_rm.models.load import LoadedReward, length_within, load_policy, load_reward_model
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def run(cfg: DictConfig) -> None:
         closing(instantiate(cfg.engine)) as engine,
         Progress(transient=True, disable=not sys.stdout.isatty()) as bar,
     ):
-        max_length = min(cfg.max_length or policy.max_length, policy.max_length)
+        max_length = length_within(cfg.max_length, policy.max_length)
         generator = Generator(policy.network, policy.tokenizer, sampling, engine, max_length=max_length)
         began = time.perf_counter()
         task = bar.add_task("sampling", total=len(prompts))

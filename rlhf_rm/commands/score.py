@@ -19,7 +19,7 @@ from rlhf_rm.data.packing import Packing
 from rlhf_rm.data.reading import BadRowError, read_rows
 from rlhf_rm.files import write_bytes
 from rlhf_rm.methods.scoring import response_rewards
-from rlhf_rm.models.load import load_reward_model
+from rlhf_rm.models.load import length_within, load_reward_model
 
 
 def run(cfg: DictConfig) -> None:
@@ -39,7 +39,7 @@ def run(cfg: DictConfig) -> None:
         template=cfg.template,
         trust_remote_code=cfg.trust_remote_code,
     )
-    max_length = min(cfg.max_length or loaded.max_length, loaded.max_length)
+    max_length = length_within(cfg.max_length, loaded.max_length)
     encoder = DialogueEncoder(loaded.tokenizer, max_length=max_length, too_long=cfg.loader.too_long)
     layout = loaded.model.backbone.choose_layout(cfg.loader.layout)
     packing = Packing(

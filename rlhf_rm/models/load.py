@@ -1,5 +1,6 @@
 """Opening what was trained: a run, an export, or a model from the hub."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from rlhf_rm.models.hub import export_of, local_copy, why_not_loaded
 from rlhf_rm.models.positions import learned_positions
 from rlhf_rm.models.reward import MEMBER, RewardModel
 from rlhf_rm.models.tokenizer import ensure_pad_token, load_tokenizer
+
+log = logging.getLogger(__name__)
 
 # A tokenizer that was given no limit says something astronomical.
 NO_LIMIT = 10**9
@@ -168,6 +171,13 @@ def load_policy(
         ) from error
     network, limit = _ready(network, tokenizer, device)
     return LoadedPolicy(network, tokenizer, limit, directory)
+
+
+def length_within(asked: int | None, own: int) -> int:
+    """The longest sequence to read, in tokens: as long as asked for, and no longer than the model takes."""
+    if asked is not None and asked > own:
+        log.warning("max_length=%d is more than the model takes: %d tokens are read.", asked, own)
+    return min(asked or own, own)
 
 
 def _ready(network: Any, tokenizer: PreTrainedTokenizerBase, device: str) -> tuple[Any, int]:

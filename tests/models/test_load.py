@@ -12,7 +12,7 @@ from rlhf_rm.data.template import set_template
 from rlhf_rm.errors import UserError
 from rlhf_rm.models.attention.eager import EagerAttention
 from rlhf_rm.models.attention.sdpa import SDPAAttention
-from rlhf_rm.models.load import load_reward_model
+from rlhf_rm.models.load import length_within, load_reward_model
 from rlhf_rm.models.tokenizer import save_tokenizer, train_byte_bpe
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -117,3 +117,10 @@ def test_an_adapter_of_another_task_is_refused(adapter):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"task_type": "CAUSAL_LM"}))
     with pytest.raises(UserError, match="no reward model's: its task_type is CAUSAL_LM"):
         load_reward_model(str(directory), SDPAAttention(), device="cpu")
+
+
+def test_a_length_that_the_model_does_not_take_is_told(caplog):
+    assert [length_within(asked, 512) for asked in (None, 100, 512)] == [512, 100, 512]
+    assert not caplog.records
+    assert length_within(4096, 512) == 512
+    assert "max_length=4096 is more than the model takes: 512 tokens are read" in caplog.text
