@@ -1,6 +1,7 @@
 """Values as overrides of Hydra, as one would type them."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ ASKED = f".hydra/{TYPED}"  # Hydra's, of the last command given there, also of o
 SIMPLE = re.compile(
     r"(?!(?:true|false|null|nan|inf|yes|no|on|off)$)[A-Za-z_/][A-Za-z0-9_/.@-]*", re.IGNORECASE
 )
+
+PLAIN_PATH = re.compile(r"[\w./@+-]+", re.ASCII)  # neither Hydra nor a shell reads more into it
 
 
 def typed(file: Path) -> dict[str, str]:
@@ -36,6 +39,13 @@ def more(overrides: Mapping[str, Any]) -> list[str]:
 def override_of(key: str, value: Any) -> str:
     """An override that gives this value to the key, whatever characters it has."""
     return f"{key}={quoted(value)}"
+
+
+def typed_path(key: str, path: Path | str) -> str:
+    """An override that gives this path to the key, as one types it in a shell."""
+    if PLAIN_PATH.fullmatch(str(path)):
+        return f"{key}={path}"
+    return shlex.quote(override_of(key, str(path)))
 
 
 def quoted(value: Any) -> str:

@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import at_work
-from rlhf_rm.overrides import override_of
+from rlhf_rm.overrides import override_of, typed_path
 from rlhf_rm.ranks import ONE_PROCESS
 from rlhf_rm.rounds.stage import DONE, INTERRUPTED, Stage
 
@@ -165,8 +165,8 @@ def in_its_own_process(
         code, said = ended.returncode, f"what it said is in {log}"
     if code != 0:
         raise UserError(
-            f"{stage.name} failed with exit code {code}; {said}. The same command with hydra.run.dir={root} "
-            "goes on there."
+            f"{stage.name} failed with exit code {code}; {said}. The same command with "
+            f"{typed_path('hydra.run.dir', root)} goes on there."
         )
 
 

@@ -39,6 +39,7 @@ from rlhf_rm.metrics.drawn import drawn
 from rlhf_rm.metrics.embedding import projected
 from rlhf_rm.metrics.rewards import Rewards
 from rlhf_rm.metrics.shifted import spread
+from rlhf_rm.overrides import typed_path
 from rlhf_rm.plots.embedding import embedding
 from rlhf_rm.plots.policy import policy_curves
 from rlhf_rm.plots.preference import preference_figures
@@ -225,9 +226,9 @@ def _say_where(run_dir: Path, checkpoint: Path | None) -> None:
     if checkpoint is not None:
         log.info("Going on from %s.", checkpoint)
     log.info(
-        "Run directory: %s (if it is interrupted: the same command with hydra.run.dir=%s resume=auto)",
+        "Run directory: %s (if it is interrupted: the same command with %s resume=auto)",
         run_dir,
-        run_dir,
+        typed_path("hydra.run.dir", run_dir),
     )
 
 

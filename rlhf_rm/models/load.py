@@ -23,6 +23,7 @@ from rlhf_rm.models.hub import export_of, local_copy, why_not_loaded
 from rlhf_rm.models.positions import learned_positions
 from rlhf_rm.models.reward import MEMBER, RewardModel
 from rlhf_rm.models.tokenizer import ensure_pad_token, load_tokenizer
+from rlhf_rm.overrides import typed_path
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,8 @@ def find_model(run: str) -> str:
     if path.is_dir() and (path / "config.yaml").is_file():
         raise UserError(
             f"{run} is a run that has not finished, so it has no export: go on with it (the same command "
-            f"with hydra.run.dir={run} resume=auto), or make one with `rlhf-rm export run={run} output=DIR`."
+            f"with {typed_path('hydra.run.dir', run)} resume=auto), or make one with `rlhf-rm export "
+            f"{typed_path('run', run)} output=DIR`."
         )
     if path.exists():
         raise UserError(
