@@ -28,3 +28,17 @@ def learned_positions(network: PreTrainedModel) -> int | None:
 def _first_row(table: Any) -> int:
     """The row of a sequence's first token."""
     return int(table.padding_idx + 1 if table.padding_idx is not None else getattr(table, "offset", 0))
+
+
+def steady_positions(network: PreTrainedModel) -> int | None:
+    """The longest sequence, in tokens, whose rotary positions are its own; None where all are.
+
+    Beyond it ``rope_type`` dynamic and longrope count in all of a batch by what its longest sequence needs.
+    """
+    config = network.config
+    told = getattr(config, "rope_parameters", None) or {}
+    # Some models have a base of its own for each kind of layer.
+    ropes = [one for one in (told, *told.values()) if isinstance(one, dict)]
+    found = [one["original_max_position_embeddings"] for one in ropes if one.get("rope_type") == "longrope"]
+    found += [config.max_position_embeddings for one in ropes if one.get("rope_type") == "dynamic"]
+    return min(found, default=None)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from rlhf_rm.models.attention.base import Attention
 from rlhf_rm.models.checkpointing import checkpoint_activations
 from rlhf_rm.models.hub import local_copy, why_not_loaded
 from rlhf_rm.models.language import LanguageModel
-from rlhf_rm.models.positions import learned_positions
+from rlhf_rm.models.positions import learned_positions, steady_positions
 from rlhf_rm.models.reward import MEMBER, RewardModel
 from rlhf_rm.models.tokenizer import (
     MIN_VOCABULARY,
@@ -174,13 +175,20 @@ class ModelSpec:
         return network
 
     def _check_length(self, network: PreTrainedModel) -> None:
-        """Refuse sequences that are longer than the model has positions for."""
+        """Refuse sequences that are longer than the model has positions for; warn where batches matter."""
         longest = learned_positions(network)
         if longest is not None and self.max_length > longest:
             raise UserError(
                 f"model.max_length={self.max_length} is more than the {longest} tokens that this "
                 f"{network.config.model_type} model has positions for: use at most {longest}, or "
                 "another model."
+            )
+        steady = steady_positions(network)
+        if steady is not None and self.max_length > steady:
+            _warn(
+                f"model.max_length={self.max_length}: beyond {steady} tokens this model counts positions in "
+                "another way, in all of a batch, so rewards depend on what else lies there: let it be "
+                f"at most {steady}."
             )
 
     def _fresh_config(self, tokenizer: PreTrainedTokenizerBase, settings: Mapping[str, Any]) -> Any:
@@ -198,6 +206,12 @@ class ModelSpec:
             eos_token_id=tokenizer.eos_token_id,
             bos_token_id=tokenizer.bos_token_id,
         )
+
+
+@cache
+def _warn(text: str) -> None:
+    """Warn once, however many networks are made."""
+    log.warning(text)
 
 
 def _refuse_other_sizes(mismatched: Iterable[Any]) -> None:

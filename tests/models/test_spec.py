@@ -8,7 +8,7 @@ from rlhf_rm.errors import UserError
 from rlhf_rm.models.adapter import NoAdapter
 from rlhf_rm.models.attention.eager import EagerAttention
 from rlhf_rm.models.attention.sdpa import SDPAAttention
-from rlhf_rm.models.spec import ModelSpec, cached_tokenizer
+from rlhf_rm.models.spec import ModelSpec, _warn, cached_tokenizer
 from rlhf_rm.models.tokenizer import load_tokenizer, save_tokenizer
 
 LLAMA = {
@@ -145,6 +145,29 @@ def test_a_length_without_learned_positions_is_refused(tokenizer, fields, longes
     ids = np.arange(3, 3 + (longest or 64), dtype=np.int32)
     ((rows, _),) = Packing("padded", 1, 1, 0, row_multiple=1).pack([Tree((ids,), 0, (1,))])
     assert torch.isfinite(model(rows)).all()
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_type": "dynamic", "factor": 4.0},
+        {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [4.0] * 4},
+    ],
+)
+def test_rotary_positions_that_depend_on_the_batch_are_warned_of_once(tokenizer, rope, caplog):
+    rope = rope | {"rope_theta": 10000.0, "original_max_position_embeddings": 32}
+    described = LLAMA | {"rope_parameters": rope, "max_position_embeddings": 32}
+    spec(architecture=described, max_length=32).reward_model(tokenizer, SDPAAttention())
+    assert not _said(caplog)
+    _warn.cache_clear()
+    for _ in range(2):
+        spec(architecture=described).reward_model(tokenizer, SDPAAttention())
+    (said,) = _said(caplog)
+    assert "max_length=64: beyond 32 tokens this model counts positions in another way" in said
+
+
+def _said(caplog):
+    return [record.getMessage() for record in caplog.records if record.name.startswith("rlhf_rm")]
 
 
 def test_a_tokenizer_is_trained_once(tmp_path):
