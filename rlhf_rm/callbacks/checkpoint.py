@@ -5,7 +5,7 @@ import pickle
 import shutil
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ Entry = dict[str, Any]  # bytes and sha256 of a file; of a directory those of ea
 
 class StepCheckpoint(Checkpoint):
     """Saves the whole training state every so many steps, at the end, and on SIGTERM.
+
+    Of a step that is validated the checkpoint is written after that, so that what other callbacks keep of it
+    (the best, how long there was none) is not forgotten. Where a SIGTERM breaks a validation off, the run
+    that goes on begins with it.
 
     A new checkpoint is whole, and on the disk, before it takes its name and the oldest is deleted, so there
     is always one to go on from. ``manifest.json`` beside them holds the size and the SHA-256 of each. Where
@@ -53,15 +57,22 @@ class StepCheckpoint(Checkpoint):
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save where it is time."""
-        if trainer.global_step % self.every_n_steps == 0:
+        """Save where it is time, and stop if asked to; both wait for a validation that comes next."""
+        if _is_validated_next(trainer):
+            return
+        if self._is_time(trainer):
             self.save(trainer)
         self._stop_if_asked(trainer)
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Save where it is time, once other callbacks know of the validation."""
+        if trainer.state.fn == "fit" and not trainer.sanity_checking and self._is_time(trainer):
+            self.save(trainer)
 
     def on_validation_batch_end(self, trainer: L.Trainer, pl_module: L.LightningModule, *args: Any) -> None:
         """A validation may take longer than there is time after a SIGTERM."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
-            self._stop_if_asked(trainer)
+            self._stop_if_asked(trainer, before_saving=_validate_anew)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Save the end."""
@@ -105,15 +116,38 @@ class StepCheckpoint(Checkpoint):
             torch.distributed.all_gather_object(everyone, own)
         return {name: one for some in everyone for name, one in sorted(some.items())}
 
+    def _is_time(self, trainer: L.Trainer) -> bool:
+        return trainer.global_step % self.every_n_steps == 0
+
     def _ask_to_stop(self, *signal_and_frame: Any) -> None:
         self._asked_to_stop = True
 
-    def _stop_if_asked(self, trainer: L.Trainer) -> None:
+    def _stop_if_asked(
+        self, trainer: L.Trainer, before_saving: Callable[[L.Trainer], None] = lambda trainer: None
+    ) -> None:
         """Save and stop if any rank got a SIGTERM; all ranks do so after the same step."""
         if trainer.strategy.reduce_boolean_decision(self._asked_to_stop, all=False):
             self._asked_to_stop = False
+            before_saving(trainer)
             self.save(trainer)
             raise SIGTERMException
+
+
+def _is_validated_next(trainer: L.Trainer) -> bool:
+    """Whether a validation follows on the training step that ends."""
+    loop = trainer.fit_loop
+    assert loop._data_fetcher is not None
+    return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)
+
+
+def _validate_anew(trainer: L.Trainer) -> None:
+    """Let the run that goes on begin with the validation that is broken off, from its first batch.
+
+    Lightning goes on with one whose last batch was started and not processed, after those completed.
+    """
+    progress: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+    progress.total.processed = progress.total.completed = progress.total.started - 1
+    progress.current.reset()
 
 
 def checkpoints(directory: Path) -> list[Path]:

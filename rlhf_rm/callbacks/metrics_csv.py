@@ -51,8 +51,9 @@ class MetricsCSV(Logger):
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Add to the step's row, and write it out."""
         step = int(step or 0)
-        rows = self._load(step)
         values = {key: float(value) for key, value in metrics.items() if key != "epoch"}
+        # A validation with which a run goes on belongs to the row of the step before it.
+        rows = self._load(step + 1 if all(key.startswith("val/") for key in values) else step)
         grown = sorted(values.keys() - set(self._columns))
         self._columns += grown
         again = bool(rows) and int(rows[-1]["step"]) == step  # a validation after the step
@@ -62,13 +63,13 @@ class MetricsCSV(Logger):
             rows.append({"step": step, **values})
         self._write(rewrite=bool(grown) or again or self._written == 0)
 
-    def _load(self, step: int) -> list[dict[str, Any]]:
+    def _load(self, end: int) -> list[dict[str, Any]]:
         if self._rows is None:
             self._rows = []
             if self.path.is_file():
                 with self.path.open(encoding="utf-8", newline="") as file:
                     reader = csv.DictReader(file)
-                    self._rows = [row for row in reader if int(row["step"] or 0) < step]
+                    self._rows = [row for row in reader if int(row["step"] or 0) < end]
                     self._columns = list(reader.fieldnames or ["step"])
         return self._rows
 

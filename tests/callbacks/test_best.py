@@ -32,7 +32,12 @@ def test_the_best_validation_is_what_remains(tiny, tmp_path):
 
 def test_a_resumed_run_remembers_the_best(tiny, tmp_path):
     whole = BestCheckpoint(str(tmp_path), "val/loss", "max")
-    fit(tiny, tmp_path, whole)
+    _, _, watch = fit(tiny, tmp_path, whole)
+    for step, _ in watch.validations:  # the checkpoint of a step knows what its validation measured
+        kept = torch.load(tmp_path / f"step_{step:08d}.ckpt", weights_only=True)["callbacks"][
+            "BestCheckpoint"
+        ]
+        assert kept["value"] == max(value for other, value in watch.validations if other <= step)
     again = BestCheckpoint(str(tmp_path), "val/loss", "max")
     fit(tiny, tmp_path, again, resume=tmp_path / "step_00000008.ckpt")
     assert (again.step, again.value) == (whole.step, whole.value)

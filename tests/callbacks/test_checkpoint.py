@@ -87,23 +87,28 @@ def test_sigterm_saves_the_step_and_the_run_goes_on_from_it(tiny, tmp_path, whol
     assert [path.name for path in checkpoints(tmp_path)] == [f"step_{after:08d}.ckpt"]
     _, module, again = tiny.fit(tmp_path, resume=checkpoints(tmp_path)[0], **options)
     assert again.steps == watch.steps[after:]
+    assert again.validations == [one for one in watch.validations if one[0] >= after]
     assert same(module, weights)
 
 
-def test_sigterm_in_a_validation_does_not_wait_for_its_end(tiny, tmp_path, whole):
-    _, weights, watch = whole("validated_twice_an_epoch")
+@pytest.mark.parametrize("after", [3, 6])
+def test_a_validation_that_sigterm_breaks_off_is_what_the_run_goes_on_with(tiny, tmp_path, whole, after):
+    directory, weights, watch = whole("validated_twice_an_epoch")
 
     class InValidation(tiny.Watch):
         def on_validation_batch_end(self, trainer, module, outputs, batch, batch_idx, dataloader_idx=0):
-            assert batch_idx == 0, "the validation went on"
-            os.kill(os.getpid(), signal.SIGTERM)
+            assert trainer.global_step < after or batch_idx < 2, "the validation went on"
+            if trainer.global_step == after and batch_idx == 1:
+                os.kill(os.getpid(), signal.SIGTERM)
 
     options = {"model": DROPOUT, "every_n_steps": 99, **RUNS["validated_twice_an_epoch"]}
     with pytest.raises(SIGTERMException):
         tiny.fit(tmp_path, watch=InValidation(), **options)
     _, module, again = tiny.fit(tmp_path, resume=checkpoints(tmp_path)[0], **options)
-    assert again.steps == watch.steps[3:]
+    assert again.steps == watch.steps[after:]
+    assert again.validations == [one for one in watch.validations if one[0] >= after]
     assert same(module, weights)
+    assert (tmp_path / "metrics.csv").read_text() == (directory / "metrics.csv").read_text()
 
 
 def test_after_sigkill_the_newest_checkpoint_is_whole(tiny, tmp_path, whole):
