@@ -260,7 +260,7 @@ DISK = {
 
 def _sentence(error: BaseException | None) -> str | None:
     """What to tell the user, if the cause lies with the input or the configuration."""
-    from hydra.errors import HydraException, InstantiationException
+    from hydra.errors import HydraException, InstantiationException, OverrideParseException
     from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     told = None
@@ -292,10 +292,20 @@ def _sentence(error: BaseException | None) -> str | None:
             return inner or f"{key}: {' '.join(str(error.__cause__).split())}"
         if told is None and isinstance(error, HydraException | OmegaConfBaseException):
             told = " ".join(str(error).split("Config search path")[0].split())
+        if isinstance(error, OverrideParseException):
+            told = _how_to_quote(error.override)
         if isinstance(error, ValueError) and str(error).startswith("Only one of --run, --multirun"):
             told = f"{error}: a sweep has a configuration for each job, which --cfg shows without -m."
         error = error.__cause__ or error.__context__
     return told
+
+
+def _how_to_quote(override: str) -> str:
+    home = " For ~/… write $HOME/…." if "~" in override else ""
+    return (
+        f"{override} cannot be read: a value with characters that Hydra itself reads, such as = , ~ or "
+        f"brackets, is quoted twice: 'KEY=\"VALUE\"'.{home}"
+    )
 
 
 if __name__ == "__main__":

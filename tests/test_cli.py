@@ -238,6 +238,19 @@ def test_no_two_commands_work_in_one_directory(rlhf_rm, tmp_path):
         os.killpg(holder.pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("override", ["data.path=~/x", "hydra.run.dir=a=b,c", "data.path=d(1"])
+def test_an_override_that_cannot_be_read_says_how_to_quote(override):
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    from rlhf_rm.cli import _sentence
+
+    with pytest.raises(OverrideParseException) as error:
+        OverridesParser.create().parse_overrides([override])
+    assert f"{override} cannot be read: a value with " in _sentence(error.value)
+    assert ("$HOME" in _sentence(error.value)) is ("~" in override)
+
+
 def test_traceback_shows_where_on_request(monkeypatch, tmp_path):
     from rlhf_rm import cli
     from rlhf_rm.errors import UserError
