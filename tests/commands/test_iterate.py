@@ -69,9 +69,10 @@ def test_a_plain_reward_model_is_trained_once_and_steps_may_be_launched(rlhf_rm,
     here, there = tmp_path / "here", tmp_path / "there"
     assert rlhf_rm("iterate", *told, f"hydra.run.dir={here}").code == 0
     assert not (here / "round_01" / "reward").exists() and not (here / "round_00" / "responses").exists()
-    ended = rlhf_rm("iterate", *told, f"hydra.run.dir={there}", "launch='env LAUNCHED=1'")
+    one = ["rounds=1" if part == "rounds=2" else part for part in told]
+    ended = rlhf_rm("iterate", *one, f"hydra.run.dir={there}", "launch='env LAUNCHED=1'")
     assert ended.code == 0, ended.err
-    assert rounds(there) == rounds(here)
+    assert rounds(there) == rounds(here)[:1]
 
 
 def test_the_table_has_the_rounds_that_are_done(rlhf_rm, small, tmp_path):
@@ -200,6 +201,7 @@ def killed_and_resumed(told, cache, directory, times, seed):
     return seconds
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_table(small, tmp_path, cache):
     every = "callbacks.checkpoint.every_n_steps=1"
     killed_and_resumed([*small, *SIZES, "rounds=2", every], cache, tmp_path, times=2, seed=1)

@@ -177,6 +177,7 @@ def test_a_tokenizer_is_trained_once(tmp_path):
     assert (first / "tokenizer.json").read_bytes() == content
 
 
+@pytest.mark.slow
 def test_a_compiled_model_gives_the_same_rewards_whatever_the_shape(tokenizer):
     plain = spec().reward_model(tokenizer, SDPAAttention()).eval()
     compiled = spec(compile=True).reward_model(tokenizer, SDPAAttention()).eval()
