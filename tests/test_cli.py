@@ -163,6 +163,9 @@ def test_bad_rows_can_be_skipped_and_are_counted(rlhf_rm, small, tmp_path):
     assert "all_unseen" in ended.out
 
 
+JUDGED, ASKED = ["a=x", "b=x"], ["judge=endpoint", "judge.base_url=x", "judge.model=x"]
+
+
 @pytest.mark.parametrize(
     ("command", "overrides", "sentence"),
     [
@@ -190,6 +193,12 @@ def test_bad_rows_can_be_skipped_and_are_counted(rlhf_rm, small, tmp_path):
             ["trainer.max_epochs=-1", "trainer.max_steps=-1", "+trainer.max_time=00:00:00:30"],
             "schedule without an end",
         ),
+        ("judge", [*JUDGED, "judge=gold", "judge.tie=-0.1"], "judge.tie=-0.1 must be a number of at least 0"),
+        ("judge", [*JUDGED, "judge=gold", "judge.tie=nan"], "judge.tie=nan must be a number of at least 0"),
+        ("judge", [*JUDGED, *ASKED, "judge.at_once=0"], "judge.at_once=0 must be a whole number of at least"),
+        ("judge", [*JUDGED, *ASKED, "judge.retries=-1"], "judge.retries=-1 must be a whole number of at"),
+        ("judge", [*JUDGED, *ASKED, "judge.timeout=0"], "judge.timeout=0 must be a number above 0"),
+        ("judge", [*JUDGED, *ASKED, "judge.max_tokens=0"], "judge.max_tokens=0 must be a whole number of at"),
         ("train", ["method=denoised"], "method=denoised needs a recipe: add denoise=flip"),
         ("train", ["method=denoised", "denoise=flip"], "add denoise.strengths=DIR"),
         ("train", ["method=denoised", "denoise=flip", "denoise.strengths=/no"], "/no is no strengths file"),

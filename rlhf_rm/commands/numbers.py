@@ -169,6 +169,11 @@ NUMBERS: dict[str, Number | Interval] = {
     "ppo.reward_model.settings.epochs": POSITIVE,
     "ppo.limits.kl": LIMIT,
     "ppo.limits.reward_drop": Number(0, whole=False, null=True),
+    "judge.tie": WEIGHT,
+    "judge.at_once": POSITIVE,
+    "judge.max_tokens": POSITIVE,
+    "judge.retries": Number(0),
+    "judge.timeout": ABOVE_0,
     "max_length": Number(1, null=True, hint=" for what the model takes"),
 }
 for group in ("base", "ppo.reward_model"):

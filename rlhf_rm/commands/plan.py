@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm.commands.build import starting_policy
 from rlhf_rm.commands.forward import Forwarded, forwarded, named_paths, paths_in
+from rlhf_rm.commands.numbers import check_numbers
 from rlhf_rm.commands.responses import drawn
 from rlhf_rm.commands.steps import search_path
 from rlhf_rm.data.responses import MAX_RESPONSES
@@ -152,6 +153,11 @@ class Planner:
         # The policy's own overrides may name another model than the reward model's, and each another seed.
         policy = compose("train", overrides=["method=ppo", *given.policy, *search_path()])
         reward = compose("train", overrides=[f"method={method}", *given.reward, *search_path()])
+        for part, training in (("policy", policy), ("reward", reward)):
+            try:
+                check_numbers(training)
+            except UserError as error:
+                raise UserError(f"{part}={{…}}: {error}") from error
         self.seeds = {"policy": policy.seed, "reward": reward.seed}
         self.start = starting_policy(policy, make=not cfg.dry_run)
         self.world = _is_world(cfg)

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm.commands.quiet import quiet
-from rlhf_rm.errors import reading
+from rlhf_rm.errors import UserError, reading
 from rlhf_rm.files import write_json, write_text
 from rlhf_rm.overrides import TYPED, typed
 from rlhf_rm.plots.style import palettes
@@ -16,6 +16,7 @@ from rlhf_rm.report import run as one_run
 from rlhf_rm.report.inputs import (
     EVALUATION,
     JUDGEMENT,
+    RECOGNISED,
     ROUNDS,
     RUN,
     VOTE,
@@ -39,7 +40,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         UserError: an input that is nothing known or is damaged, or no such baseline.
     """
     quiet()
-    inputs = find_inputs([cfg.inputs] if isinstance(cfg.inputs, str) else list(cfg.inputs))
+    inputs = find_inputs(patterns(cfg.inputs))
     together = grouped([read_run(path, told(path)) for path in inputs.of(RUN)])
     baseline = groups.named(together, cfg.baseline)
     rows = [groups.row(group, baseline) for group in together]
@@ -62,6 +63,21 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     print("\n".join(["", *_lead(inputs, together)]))
     print(f"\nreport  {run_dir / 'report.html'}, {run_dir / 'report.json'}, {run_dir}/*.png")
     return report
+
+
+def patterns(inputs: Any) -> list[str]:
+    """The paths and globs that ``inputs`` names, one or several; the jobs of a sweep are called by numbers.
+
+    Raises:
+        UserError: it names none.
+    """
+    several = list(inputs) if OmegaConf.is_list(inputs) else [inputs]
+    named = [str(one) for one in several if isinstance(one, str | int) and not isinstance(one, bool)]
+    if not several or len(named) < len(several):
+        raise UserError(
+            f"inputs={inputs} names no directory: give {RECOGNISED}, or a glob of them, several as [a,b]."
+        )
+    return named
 
 
 def told(run_dir: Path) -> dict[str, str]:

@@ -83,7 +83,7 @@ def test_the_table_has_the_rounds_that_are_done(rlhf_rm, small, tmp_path):
     (tmp_path / "round_01").unlink()
     assert rlhf_rm("iterate", *told).code == 0
     assert [row["round"] for row in rounds(tmp_path)] == [1, 2]
-    assert rlhf_rm("iterate", *told, "judge.tie=far").code != 0
+    assert rlhf_rm("iterate", *told, "judged.set=nowhere").code != 0
     assert not (tmp_path / "rounds.json").exists() and not (tmp_path / "rounds.png").exists()
 
 
@@ -235,6 +235,9 @@ def test_a_step_that_fails_says_which_one_it_was(rlhf_rm, small, tmp_path):
         (["sampled.temperature=-1"], "sampled.temperature=-1 must be a number of at least 0"),
         (["sampled.temperature=0"], "sampled.temperature=0 gives the same response each time"),
         (["sampling.temperature=0"], "sampled.temperature=0 gives the same response each time"),
+        (["judge.tie=far"], "Error: judge.tie=far must be a number of at least 0"),
+        (["policy={optimizer.lr: 0}"], "policy={…}: optimizer.lr=0 must be a number above 0"),
+        (["reward={loader.batch_size: 0}"], "reward={…}: loader.batch_size=0 must be a whole number"),
         (["judge=reward"], "the judge needs judge.run"),
     ],
 )

@@ -53,6 +53,10 @@ def test_deciles_are_drawn_by_slice(rlhf_rm, sweep, tmp_path):
     ("overrides", "message"),
     [
         (["inputs=nothing/*"], "inputs=nothing/* matches no directory: give a run (metrics.json), a vote"),
+        (["inputs=null"], "inputs=None names no directory: give a run (metrics.json), a vote"),
+        (["inputs=[]"], "inputs=[] names no directory: give a run"),
+        (["inputs=[true]"], "inputs=[True] names no directory: give a run"),
+        (["inputs=3"], "inputs=3 matches no directory: give a run (metrics.json), a vote"),
         (["inputs={unfinished}"], "none of the 1 runs and rounds that inputs names is finished"),
         (["inputs={damaged}"], "damaged/metrics.json is damaged and cannot be read"),
         (["inputs={damaged}/empty"], "damaged/empty names nothing that a report reads"),
