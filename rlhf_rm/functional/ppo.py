@@ -171,6 +171,14 @@ class Moments(NamedTuple):
         """Population standard deviation; 0 without numbers."""
         return math.sqrt(self.variance)
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The mean less and plus 1.96 standard errors; None of one number, which says nothing of others."""
+        if self.number < 2:
+            return None
+        half = 1.96 * self.deviation / math.sqrt(self.number)
+        return self.mean - half, self.mean + half
+
 
 def moments(value_N: Tensor) -> Moments:
     """Moments of some numbers, (N,)."""

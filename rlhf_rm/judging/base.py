@@ -65,7 +65,7 @@ def by_score(difference_C: Tensor, tie: float) -> list[str]:
 
 
 def summarise(verdicts: Sequence[str], prompts: Sequence[str]) -> dict[str, Any]:
-    """Shares of all comparisons with 95 % intervals by a bootstrap over prompts.
+    """Shares of all comparisons with 95 % intervals over prompts: see :func:`bootstrap_ci`.
 
     A comparison without an answer counts in every denominator, and is nobody's win.
 
@@ -83,12 +83,10 @@ def summarise(verdicts: Sequence[str], prompts: Sequence[str]) -> dict[str, Any]
         shares[name] = {"count": int(value_C.sum()), **_share(value_C, prompts)}
     sign = {WIN: 1.0, LOSE: -1.0}
     value_C = torch.tensor([sign.get(one, 0.0) for one in verdicts]).double()
-    shares["win_minus_lose"] = _share(value_C, prompts)
+    shares["win_minus_lose"] = _share(value_C, prompts, ends=(-1.0, 1.0))
     return shares
 
 
-def _share(value_C: Tensor, prompts: Sequence[str]) -> dict[str, Any]:
-    return {
-        "share": float(value_C.mean()),
-        "ci95": bootstrap_ci(value_C, prompts, resamples=RESAMPLES, seed=0),
-    }
+def _share(value_C: Tensor, prompts: Sequence[str], ends: tuple[float, float] = (0.0, 1.0)) -> dict[str, Any]:
+    interval = bootstrap_ci(value_C, prompts, resamples=RESAMPLES, seed=0, ends=ends)
+    return {"share": float(value_C.mean()), "ci95": interval}

@@ -237,9 +237,7 @@ class PolicyModule(StepModule):
         """What ``metrics.json`` holds of the test: means over its prompts, with 95 % intervals."""
         found: dict[str, Any] = {}
         for name, spread in self.tested.items():
-            found[name] = spread.mean
-            half = 1.96 * spread.deviation / math.sqrt(spread.number)
-            found[f"{name}_ci95"] = [spread.mean - half, spread.mean + half]
+            found |= {name: spread.mean, f"{name}_ci95": spread.interval}
         count = next(iter(self.tested.values())).number
         iterations = [{k: v for k, v in one.items() if k != "texts"} for one in self.history]
         return {"sets": {"test": {"prompts": int(count), **found}}, "history": iterations}

@@ -62,7 +62,7 @@ def test_gold_prefers_the_best(judge, files, world):
 def test_equals_tie(judge, files):
     assert judge("best", "best", "judge=gold").code == 0
     told = json.loads((files / "judged/judgement.json").read_text())
-    assert told["tie"]["share"] == 1 and told["win_minus_lose"]["ci95"] == [0, 0]
+    assert told["tie"]["share"] == 1 and told["win_minus_lose"]["share"] == 0
 
 
 def test_a_reward_model_judges_as_it_scores(rlhf_rm, small, judge, files, tmp_path):

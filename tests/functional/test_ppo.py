@@ -110,6 +110,12 @@ def test_pools_of_several_reward_models():
         pool_rewards(reward, pool="best", caution=0.0)
 
 
+def test_one_number_has_no_interval():
+    assert moments(torch.tensor([2.0])).interval is None and Moments().interval is None
+    low, high = moments(torch.tensor([1.0, 3.0])).interval
+    assert (low, high) == pytest.approx((2 - 1.96 / math.sqrt(2), 2 + 1.96 / math.sqrt(2)))
+
+
 def test_moments_merge_to_those_of_all():
     torch.manual_seed(0)
     value = torch.randn(100, dtype=torch.float64) * 3 + 50

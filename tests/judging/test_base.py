@@ -43,6 +43,15 @@ def test_shares_of_everything_with_intervals_over_prompts():
     assert told["comparisons"] == told["prompts"] == 100
 
 
+def test_a_share_of_none_or_all_is_not_known_to_a_point():
+    told = summarise([WIN] * 5, list("abcde"))
+    low, high = told["win"]["ci95"]
+    assert high == 1 and low == pytest.approx(0.025 ** (1 / 5))
+    assert told["lose"]["ci95"] == told["tie"]["ci95"] == pytest.approx((0, 1 - low))
+    assert told["win_minus_lose"]["ci95"] == pytest.approx((2 * low - 1, 1))
+    assert summarise([WIN] * 5, ["a"] * 5)["win"]["ci95"] is None
+
+
 def test_comparisons_of_one_prompt_are_not_independent():
     verdicts = [WIN, LOSE] * 50
     many = summarise(verdicts, [str(i) for i in range(100)])["win"]["ci95"]

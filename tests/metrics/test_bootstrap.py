@@ -61,3 +61,10 @@ def test_all_right_or_none_is_the_exact_interval_of_as_many_prompts(right: bool)
 
 def test_one_prompt_says_nothing_about_others() -> None:
     assert bootstrap_ci(torch.tensor([True, False]), ["a", "a"], resamples=100, seed=0) is None
+
+
+def test_of_prompts_that_are_all_alike_a_few_might_be_otherwise() -> None:
+    # A win less a loss is -1, 0 or 1: of ties that are all the same a few might be either.
+    found = bootstrap_ci(torch.zeros(5), list("abcde"), resamples=100, seed=0, ends=(-1.0, 1.0))
+    most = 1 - 0.025 ** (1 / 5)
+    assert found == pytest.approx((-most, most), abs=1e-12)
