@@ -1,5 +1,6 @@
 """From a composed configuration to the objects of a run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from rlhf_rm.commands.policy import made_reward_model
 from rlhf_rm.commands.responses import drawn, made_responses
 from rlhf_rm.data.module import StepDataModule
 from rlhf_rm.data.sft import training_dialogues
-from rlhf_rm.data.types import PreferenceSource
+from rlhf_rm.data.types import Message, PreferenceSource
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import fingerprint
 from rlhf_rm.methods.step import StepModule
@@ -194,11 +195,16 @@ def build_tokenizer(spec: ModelSpec, source: PreferenceSource, cache: Path) -> P
     """
     if spec.vocab_size is None:
         return spec.tokenizer(None)
-    dialogues, made_from = training_dialogues(source)
-    if not dialogues:
-        raise UserError(
-            f"the train split of {source.name} has nothing to train a tokenizer on: give more data, or "
-            "smaller data.validation_fraction and data.test_fraction."
-        )
+    read, made_from = training_dialogues(source)
+
+    def dialogues() -> Sequence[Sequence[Message]]:
+        found = read()
+        if not found:
+            raise UserError(
+                f"the train split of {source.name} has nothing to train a tokenizer on: give more data, or "
+                "smaller data.validation_fraction and data.test_fraction."
+            )
+        return found
+
     directory = cache / "tokenizers" / fingerprint(made_from, spec.vocab_size, spec.template)
     return spec.tokenizer(cached_tokenizer(dialogues, spec.vocab_size, spec.template, directory))

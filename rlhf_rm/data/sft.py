@@ -1,6 +1,6 @@
 """Demonstrations, encoded and packed for supervised fine-tuning."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -130,18 +130,24 @@ def response_labels(rows: Rows, prompt_tokens: Sequence[int]) -> torch.Tensor:
     return label
 
 
-def training_dialogues(source: PreferenceSource) -> tuple[Sequence[Sequence[Message]], str]:
-    """What a tokenizer made for this source is trained on, and its fingerprint.
+def training_dialogues(
+    source: PreferenceSource,
+) -> tuple[Callable[[], Sequence[Sequence[Message]]], str]:
+    """What a tokenizer made for this source is trained on, to be read where it is, and its fingerprint.
 
     Demonstrations where there are some: they stay the same however the labels are changed, and so do
     the tokenizer and the base model that belong to them.
     """
     if isinstance(source, DemonstrationSource):
-        return source.demonstrations("train"), source.demonstrations_fingerprint()
-    rejected: Sequence[Sequence[Message]] = View(
-        source.pairs("train"), change=lambda _, pair: (_answer(pair.rejected),)
-    )
-    return Chain([dialogues_of(source, "train"), rejected]), source.fingerprint()
+        return lambda: source.demonstrations("train"), source.demonstrations_fingerprint()
+
+    def both() -> Sequence[Sequence[Message]]:
+        rejected: Sequence[Sequence[Message]] = View(
+            source.pairs("train"), change=lambda _, pair: (_answer(pair.rejected),)
+        )
+        return Chain([dialogues_of(source, "train"), rejected])
+
+    return both, source.fingerprint()
 
 
 def _answer(text: str) -> Message:

@@ -1,7 +1,7 @@
 """From a model's description in YAML to its tokenizer and networks."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -225,9 +225,9 @@ def _refuse_other_sizes(mismatched: Iterable[Any]) -> None:
 
 
 def cached_tokenizer(
-    dialogues: Sequence[Sequence[Message]], vocab_size: int, template: str, directory: Path
+    read: Callable[[], Sequence[Sequence[Message]]], vocab_size: int, template: str, directory: Path
 ) -> Path:
-    """Train a byte-level BPE into ``directory`` unless it is there already, whole.
+    """Train a byte-level BPE into ``directory`` unless it is there already, whole; only then read dialogues.
 
     It learns from the rendered dialogues: the template's own words need merges too.
     """
@@ -235,6 +235,7 @@ def cached_tokenizer(
     def train(made: Path) -> None:
         untrained = train_byte_bpe([], vocab_size=MIN_VOCABULARY)
         set_template(untrained, template)
+        dialogues = read()
         chunks = (dialogues[start : start + CHUNK] for start in range(0, len(dialogues), CHUNK))
         texts = (text for chunk in chunks for text in render(untrained, chunk))
         save_tokenizer(train_byte_bpe(texts, vocab_size=vocab_size), made)

@@ -1,11 +1,12 @@
 import lightning as L
 import pytest
 from hydra.errors import ConfigCompositionException
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from rlhf_rm.callbacks.progress import TrainingProgress
 from rlhf_rm.callbacks.throughput import Throughput
-from rlhf_rm.commands.build import build_run, build_start, build_trainer
+from rlhf_rm.commands.build import build_run, build_start, build_tokenizer, build_trainer
 from rlhf_rm.commands.compose import compose
 from rlhf_rm.losses.hinge import HingeLoss
 
@@ -21,6 +22,22 @@ def test_compose_gives_what_the_command_line_would_have(rlhf_rm, small, tmp_path
     assert OmegaConf.to_container(composed, resolve=True) == saved
     with pytest.raises(ConfigCompositionException):
         compose("train", "optimizer.learning_rate=1", run_dir="DIR")
+
+
+def test_a_source_is_read_for_a_tokenizer_only_where_there_is_none_yet(tiny, tmp_path):
+    spec = instantiate(compose("train", "model.vocab_size=300", run_dir=str(tmp_path)).model)
+    read = []
+
+    class Source(tiny.Source):
+        def pairs(self, split):
+            read.append(split)
+            return super().pairs(split)
+
+    made = build_tokenizer(spec, Source(), tmp_path)
+    assert set(read) == {"train"}
+    read.clear()
+    assert build_tokenizer(spec, Source(), tmp_path).get_vocab() == made.get_vocab()
+    assert read == []
 
 
 def test_runs_share_what_they_start_from_and_train_as_the_command_does(small, tmp_path, cache, monkeypatch):

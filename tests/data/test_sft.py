@@ -67,13 +67,14 @@ def test_a_source_without_demonstrations_gives_its_chosen_responses(tiny):
     pair = source.pairs("train")[2]
     assert dialogues_of(source, "train")[2] == (*pair.messages, Message("assistant", pair.chosen))
     dialogues, fingerprint = training_dialogues(source)
-    texts = {message.content for dialogue in dialogues for message in dialogue}
+    texts = {message.content for dialogue in dialogues() for message in dialogue}
     assert {pair.chosen, pair.rejected, pair.messages[0].content} <= texts
     assert fingerprint == source.fingerprint()
 
 
 def test_a_tokenizer_is_trained_on_demonstrations_where_there_are_some():
-    assert training_dialogues(Demonstrated(DIALOGUES)) == (DIALOGUES, "abc")
+    dialogues, fingerprint = training_dialogues(Demonstrated(DIALOGUES))
+    assert (dialogues(), fingerprint) == (DIALOGUES, "abc")
 
 
 def test_what_is_too_long_is_left_out_and_nothing_left_is_an_error(datamodule):
