@@ -362,8 +362,8 @@ def test_it_goes_with_everything_through_the_command_line(rlhf_rm, small, tmp_pa
         (None, [], "No such file|does not exist|no such file"),
         ([["a"]] * 9, [], "9 of the 9 prompts of .* have a single response"),
         ([["a", "b"]] * 2, [], "prompts to climb on and .* held out, but a step takes 2"),
-        ([["a", "b"]] * 30, ["meta.k=1"], r"meta\.k=1 must be at least 2"),
-        ([["a", "b"]] * 30, ["meta.held_out=0"], r"meta\.held_out=0 between 0 and 1"),
+        ([["a", "b"]] * 30, ["meta.k=1"], r"meta\.k=1 must be a whole number of at least 2"),
+        ([["a", "b"]] * 30, ["meta.held_out=0"], r"meta\.held_out=0 must be a number above 0 and below 1"),
         (
             [["a", "b"]] * 30,
             ["meta.ascent.kind=down"],
