@@ -51,7 +51,7 @@ class Rollouts:
 
     Args:
         prompt_tokens: tokens of each prompt, as the policy read it.
-        response_tokens: tokens of each response, EOS included if there is one.
+        response_tokens: tokens of each response, the one that ends it included if there is one.
         group: position of each response's prompt in the iteration.
         score_N: what the reward model gave, in its own units.
         length_N: tokens of each response.

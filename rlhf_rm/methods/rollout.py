@@ -53,7 +53,7 @@ class Answers:
 
     @property
     def lengths(self) -> Tensor:
-        """Tokens of each response, EOS included."""
+        """Tokens of each response, the one that ends it included."""
         return torch.tensor([len(one.ids) for one in self.responses])
 
     @property

@@ -93,7 +93,11 @@ def _plain(network: Any) -> Any:
     config = copy.deepcopy(network.config)
     del config.quantization_config
     with torch.device("meta"):
-        return type(network)(config)
+        made = type(network)(config)
+    if network.can_generate():
+        # What ends a response often stands in generation_config.json alone.
+        made.generation_config.eos_token_id = network.generation_config.eos_token_id
+    return made
 
 
 def _largest_difference(

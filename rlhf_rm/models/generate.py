@@ -20,7 +20,7 @@ class Sampling:
     """How tokens are drawn.
 
     Args:
-        max_new_tokens: most tokens of a response, EOS included.
+        max_new_tokens: most tokens of a response, the one that ends it included.
         temperature: logits are divided by it; 0 takes the likeliest token each time.
         top_p: draw from the likeliest tokens that have this much probability together; 1 from all.
         repetition_penalty: makes tokens that are there already less likely; 1 leaves them alone.
@@ -49,8 +49,8 @@ class Response:
     """One sampled response.
 
     Args:
-        text: without special tokens.
-        ids: its tokens, EOS included if there is one.
+        text: without special tokens, and without what ends it.
+        ids: its tokens, the one that ends it included if there is one.
         finished: whether it ended by itself.
         prompt_ids: the tokens that it answers.
     """
@@ -69,7 +69,7 @@ class Request:
         prompts: tokens of each.
         k: responses to each; with temperature 0 they are all the same.
         sampling: how tokens are drawn.
-        eos: ends a response.
+        ends: the tokens that end a response, EOS first.
         max_length: no prompt with its response has more tokens.
         seed: of the draws.
     """
@@ -77,7 +77,7 @@ class Request:
     prompts: Sequence[Sequence[int]]
     k: int
     sampling: Sampling
-    eos: int
+    ends: tuple[int, ...]
     max_length: int
     seed: int
 
@@ -88,7 +88,7 @@ class Engine(Protocol):
     def draw(
         self, network: PreTrainedModel, request: Request, advance: Callable[[int], Any]
     ) -> list[list[list[int]]]:
-        """New tokens of each prompt's responses, up to and with EOS; what follows it is not read.
+        """New tokens of each prompt's responses, up to and with one that ends them; what follows is not read.
 
         The same for the same network and request. The process's own state of randomness, and the network,
         are left as they were.
@@ -109,6 +109,17 @@ def own_randomness(network: PreTrainedModel) -> AbstractContextManager[None]:
     """What is drawn within leaves the process's state of randomness as it was."""
     on_gpu = network.device.type == "cuda"
     return torch.random.fork_rng(devices=[network.device] if on_gpu else [])
+
+
+def ends_of(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The tokens that end a response: EOS of the tokenizer, and what else the model was made to end with.
+
+    Many chat models end their turns otherwise than their tokenizers end a text, such as Gemma with
+    ``<end_of_turn>``, and say so in their ``generation_config.json``.
+    """
+    own = getattr(getattr(network, "generation_config", None), "eos_token_id", None)
+    named = own if isinstance(own, list) else [own]
+    return tuple(dict.fromkeys(one for one in (tokenizer.eos_token_id, *named) if one is not None))
 
 
 class Generator:
@@ -144,7 +155,7 @@ class Generator:
                 f"sampling.max_new_tokens={sampling.max_new_tokens} leaves no room for a prompt: the model "
                 f"takes {max_length} tokens."
             )
-        self.network, self.tokenizer = network, tokenizer
+        self.network, self.tokenizer, self.ends = network, tokenizer, ends_of(network, tokenizer)
         self.sampling, self.engine, self.max_length = sampling, engine, max_length
         self.cut = 0  # prompts that lost their beginning so far
 
@@ -168,8 +179,7 @@ class Generator:
             return []
         ids = self._encode(prompts)
         lead = self._lead(prompts[0])
-        eos: Any = self.tokenizer.eos_token_id
-        request = Request(ids, k, self.sampling, eos, self.max_length, seed)
+        request = Request(ids, k, self.sampling, self.ends, self.max_length, seed)
         found = self.engine.draw(self.network, request, advance)
         return [
             [self._response(one, new, lead) for new in some] for one, some in zip(ids, found, strict=True)
@@ -196,8 +206,8 @@ class Generator:
         return rest[: rest.index("x")]
 
     def _response(self, prompt: list[int], ids: list[int], lead: str) -> Response:
-        eos = self.tokenizer.eos_token_id
-        finished = eos in ids
-        own = ids[: ids.index(eos) + 1] if finished else ids
-        text = str(self.tokenizer.decode(own, skip_special_tokens=True))
-        return Response(text.removeprefix(lead), tuple(own), finished, tuple(prompt))
+        length = next((i for i, one in enumerate(ids) if one in self.ends), len(ids))
+        # What ends it need be no special token, and reward models read the text with an end of their own.
+        text = str(self.tokenizer.decode(ids[:length], skip_special_tokens=True))
+        finished = length < len(ids)
+        return Response(text.removeprefix(lead), tuple(ids[: length + 1]), finished, tuple(prompt))

@@ -65,7 +65,7 @@ class TransformersEngine:
 @torch.inference_mode()
 def _generate(network: Any, prompts: Sequence[Sequence[int]], request: Request) -> Tensor:
     """New tokens of some of the prompts' responses, (R, K, T), filled up with EOS."""
-    k, sampling, eos = request.k, request.sampling, request.eos
+    k, sampling, eos = request.k, request.sampling, request.ends[0]
     width = max(len(ids) for ids in prompts)
     shape = (len(prompts), width)
     ids_RT = torch.full(shape, eos, dtype=torch.long)
@@ -79,7 +79,7 @@ def _generate(network: Any, prompts: Sequence[Sequence[int]], request: Request) 
         max_new_tokens=sampling.max_new_tokens,
         do_sample=drawn,
         repetition_penalty=sampling.repetition_penalty,
-        eos_token_id=eos,
+        eos_token_id=list(request.ends),
         pad_token_id=eos,
         **how,
     )

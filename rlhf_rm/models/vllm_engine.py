@@ -133,7 +133,9 @@ def _settings(request: Request, k: int) -> list[Any]:
                 repetition_penalty=sampling.repetition_penalty,
                 max_tokens=sampling.max_new_tokens,
                 seed=one,
-                stop_token_ids=[request.eos],
+                # These alone: it would add what the model's config.json calls EOS.
+                stop_token_ids=list(request.ends),
+                ignore_eos=True,
                 detokenize=False,
             )
             for one in seeds

@@ -157,14 +157,21 @@ def test_a_step_is_that_of_the_plain_formulas(tiny_ppo, tokenizer, tmp_path, dat
     assert len(grads["found"]) > 20
 
 
-def test_rewards_are_normalised_clipped_penalised_and_whitened(tiny_ppo, tokenizer, tmp_path):
+@pytest.mark.parametrize("ends", [[1], [1, 9]])
+def test_rewards_are_normalised_clipped_penalised_and_whitened(tiny_ppo, tokenizer, tmp_path, ends):
     shaping = {"kl_weight": 0.0, "clip": 0.7, "trace_decay": 1.0, "missing_eos_penalty": 0.5}
     module = tiny_ppo.make_module(tokenizer, shaping=shaping, max_new_tokens=2)
+    actor = module.model.actor.network
+    actor.generation_config.eos_token_id = ends
+    with torch.no_grad():
+        actor.lm_head.weight[ends] = actor.lm_head.weight[1].clone()
     tiny_ppo.fit(tmp_path, module=module, data={"max_new_tokens": 2}, max_steps=1)
     rollouts = module.rollouts
     score = rollouts.score_N.double()
     expected = ((score - score.mean()) / score.std(correction=0)).clamp(-0.7, 0.7)
-    ended = torch.tensor([one[-1] == tokenizer.eos_token_id for one in rollouts.response_tokens])
+    last = [one[-1] for one in rollouts.response_tokens]
+    assert set(ends) <= set(last)
+    ended = torch.tensor([token in ends for token in last])
     expected -= 0.5 * (~ended).double()
     assert not ended.all()
     assert ended.any()

@@ -4,14 +4,23 @@ import subprocess
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertTokenizer, pipeline
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertTokenizer,
+    pipeline,
+)
 
 from rlhf_rm.data.template import set_template
 from rlhf_rm.data.types import Message
 from rlhf_rm.errors import UserError
 from rlhf_rm.models.attention.sdpa import SDPAAttention
 from rlhf_rm.models.export import _positions, export, plain_rewards
+from rlhf_rm.models.generate import ends_of
+from rlhf_rm.models.language import LanguageModel
 from rlhf_rm.models.load import load_reward_model
+from rlhf_rm.models.qlora import QLoRA
 from rlhf_rm.models.tokenizer import train_byte_bpe
 
 PROBES = [
@@ -86,6 +95,22 @@ def test_anybody_gets_our_rewards_from_an_export(exported, shape):
     assert tokenizer.model_max_length == 128
     assert {path.suffix for path in directory.iterdir()} <= {".json", ".jinja", ".safetensors", ".md", ".txt"}
     assert "AutoModelForSequenceClassification" in (directory / "README.md").read_text()
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_what_ends_a_response_is_kept(tokenizer, network, tmp_path, quantised):
+    network.save_pretrained(tmp_path / "model")
+    told = json.loads((tmp_path / "model" / "generation_config.json").read_text())
+    (tmp_path / "model" / "generation_config.json").write_text(json.dumps(told | {"eos_token_id": [1, 9]}))
+    adapter = QLoRA(4, 8, 0.0, None, None, 1e-3, quantization="nf4", double_quantization=True)
+    loading = adapter.loading(torch.float32) if quantised else {}
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model", **loading)
+    if quantised:
+        adapter.apply(loaded, train_head=False)
+    model = LanguageModel(loaded, SDPAAttention())
+    export(model, tokenizer, tmp_path / "export", max_length=128, probes=PROBES)
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "export")
+    assert ends_of(again, tokenizer) == (1, 9)
 
 
 def test_the_base_of_the_rotary_embedding_has_the_names_of_both_versions(exported):

@@ -1,6 +1,7 @@
 """What responses are, whatever draws them."""
 
 import pytest
+import torch
 
 from rlhf_rm.data.template import render
 from rlhf_rm.errors import UserError
@@ -25,6 +26,22 @@ def test_the_end_is_known_and_no_part_of_the_text(make, network, tokenizer):
         assert one.finished == (one.ids[-1] == tokenizer.eos_token_id)
         assert tokenizer.eos_token not in one.text and tokenizer.eos_token_id not in one.ids[:-1]
         assert one.finished or len(one.ids) == 9
+
+
+@pytest.mark.parametrize("named", [9, [1, 9]], ids=["one", "several"])
+def test_a_response_ends_with_whatever_its_model_ends_with(make, network, tokenizer, named):
+    assert tokenizer.eos_token_id == 1 and tokenizer.decode([9])
+    make_eos_likely(network, tokenizer)
+    with torch.no_grad():
+        network.lm_head.weight[9] = network.lm_head.weight[1] + 0.01 * network.lm_head.weight[0]
+    network.generation_config.eos_token_id = named
+    found = [one for some in make(DRAWN).responses(PROMPTS, 12, seed=1) for one in some]
+    last = [one.ids[-1] for one in found]
+    assert {1, 9} < set(last)
+    assert [one.finished for one in found] == [token in (1, 9) for token in last]
+    assert not {1, 9} & {token for one in found for token in one.ids[:-1]}
+    for one in found:
+        assert one.text == tokenizer.decode(one.ids[:-1] if one.finished else one.ids).removeprefix(" ")
 
 
 def test_what_the_template_puts_before_a_response_is_no_part_of_it(make):

@@ -140,6 +140,16 @@ def test_what_a_model_itself_says_of_sampling_is_not_told(network, tokenizer, to
     assert not told["settings"].keys() & {"min_p", "top_k", "stop"}
 
 
+def test_what_ends_a_response_is_told(network, tokenizer, told):
+    network.generation_config.eos_token_id = [5, tokenizer.eos_token_id]
+    network.config.eos_token_id = 7  # which vLLM would take from there
+    generator = Generator(network, tokenizer, DRAWN, VllmEngine(**SETTINGS), max_length=200)
+    found = generator.responses(PROMPTS, 2, seed=1)
+    assert told["settings"]["stop_token_ids"] == [tokenizer.eos_token_id, 5]
+    assert told["settings"]["ignore_eos"]
+    assert all(one.finished and one.ids == (5,) and not one.text for some in found for one in some)
+
+
 def test_without_vllm_it_says_what_to_install(network, tokenizer, monkeypatch):
     monkeypatch.setitem(sys.modules, "vllm", None)
     generator = Generator(network, tokenizer, GREEDY, VllmEngine(**SETTINGS), max_length=200)
