@@ -119,7 +119,7 @@ def conf_directory() -> str:
 
 
 def register_resolvers() -> None:
-    """What the YAML files may ask: ``${sweep_name:}`` is the name of the sweep's directory, or null."""
+    """What the YAML files may ask: the name of the sweep's directory, or null; a path without its ``~``."""
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
@@ -127,6 +127,7 @@ def register_resolvers() -> None:
         return Path(HydraConfig.get().sweep.dir).name if _is_sweep() else None
 
     OmegaConf.register_new_resolver("sweep_name", sweep_name, replace=True)
+    OmegaConf.register_new_resolver("expanduser", lambda path: str(Path(path).expanduser()), replace=True)
 
 
 def _run_hydra(command: str, argv: list[str]) -> None:

@@ -129,6 +129,8 @@ def cached_directory(path: Path, make: Callable[[Path], Any]) -> Path:
         path: under a name made from everything that the content depends on.
         make: fills the directory that it is given.
     """
+    if is_whole(path):  # before the lock, for which a cache that others share may have no permission
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if is_whole(path):

@@ -36,6 +36,10 @@ def run(cfg: DictConfig) -> None:
     quiet()
     run_dir, output = Path(cfg.run), Path(cfg.output)
     config = stored_config(cfg.run, trusted=cfg.trust_run)
+    # Where the run had its cache there may be none now.
+    config.paths.cache_dir = cfg.paths.cache_dir
+    if "cache_dir" in config.method.datamodule:
+        config.method.datamodule.cache_dir = cfg.paths.cache_dir
     if output.exists():
         raise UserError(f"output={output} exists already: choose another directory.")
     best = run_dir / "checkpoints" / BEST

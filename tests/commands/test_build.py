@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import lightning as L
 import pytest
 from hydra.errors import ConfigCompositionException
@@ -15,13 +17,15 @@ class OwnLoss(HingeLoss):
     """A loss of somebody else's."""
 
 
-def test_compose_gives_what_the_command_line_would_have(rlhf_rm, small, tmp_path):
+def test_compose_gives_what_the_command_line_would_have(rlhf_rm, small, tmp_path, monkeypatch):
     assert rlhf_rm("train", *small, "optimizer.lr=1e-3", f"hydra.run.dir={tmp_path / 'run'}").code == 0
     composed = compose("train", *small, "optimizer.lr=1e-3", run_dir=str(tmp_path / "run"))
     saved = OmegaConf.load(tmp_path / "run" / "config.yaml")
     assert OmegaConf.to_container(composed, resolve=True) == saved
     with pytest.raises(ConfigCompositionException):
         compose("train", "optimizer.learning_rate=1", run_dir="DIR")
+    monkeypatch.setenv("RLHF_RM_CACHE", "~/c")
+    assert compose("train", run_dir="DIR").paths.cache_dir == str(Path.home() / "c")
 
 
 def test_a_source_is_read_for_a_tokenizer_only_where_there_is_none_yet(tiny, tmp_path):

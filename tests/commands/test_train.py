@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 from contextlib import contextmanager
 
@@ -56,6 +57,10 @@ def test_a_finished_run_goes_on_when_it_is_given_more_steps(rlhf_rm, small, tmp_
     told = [*small, f"hydra.run.dir={run}", "trainer.max_epochs=9", "callbacks.checkpoint.every_n_steps=1"]
     assert rlhf_rm("train", *told, "trainer.max_steps=2").code == 0
 
+    # The cache of the run may be gone, so the one of the command is taken.
+    config = (run / "config.yaml").read_text()
+    (tmp_path / "file").touch()
+    (run / "config.yaml").write_text(re.sub(r"cache_dir: .*", f"cache_dir: {tmp_path}/file/cache", config))
     # What was measured is told of the weights that it was measured of, and of no others.
     for step, there in ((1, False), (2, True)):
         words = [f"checkpoint={run}/checkpoints/step_{step:08d}.ckpt", f"output={tmp_path}/{step}"]

@@ -128,6 +128,17 @@ def test_a_damaged_cache_is_made_again(tmp_path, harm, caplog):
     assert f"{place} is damaged, and is made again." in caplog.text
 
 
+def test_a_whole_cache_in_which_nobody_may_write_is_read(tmp_path, monkeypatch):
+    place = tmp_path / "cache" / "name"
+    cached_directory(place, lambda made: (made / "numbers").write_text("0123"))
+
+    def no_permission(path):
+        raise PermissionError(path)
+
+    monkeypatch.setattr("rlhf_rm.files.FileLock", no_permission)
+    assert (cached_directory(place, pytest.fail) / "numbers").read_text() == "0123"
+
+
 def test_every_cache_of_a_run_is_made_again_when_it_is_damaged(rlhf_rm, small, tmp_path, monkeypatch):
     told = [*small, "method=meta", "meta.made.prompts=60", "trainer.max_steps=1", "sampling.max_new_tokens=6"]
     cache = tmp_path / "cache"
