@@ -1,7 +1,6 @@
 """The command line: `rlhf-rm <command> [overrides]`; each command is a Hydra app of its own."""
 
 import difflib
-import errno
 import importlib
 import importlib.util
 import logging
@@ -13,7 +12,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from rlhf_rm.errors import UserError
+from rlhf_rm.commands.sentence import is_of_a_dead_rank, sentence_of
+from rlhf_rm.errors import InterruptedRunError
 from rlhf_rm.files import alone_in
 from rlhf_rm.ranks import ONE_PROCESS, is_first_rank, is_superfluous, rank_name
 
@@ -34,6 +34,8 @@ COMMANDS = {
 LOCK_THEMSELVES = ("iterate", "paper")
 # Set by `train` for the ranks that Lightning starts: the resolved configuration of their job.
 RANK_CONFIG = "RLHF_RM_RANK_CONFIG"
+
+INTERRUPTED = 130  # the exit code after Ctrl-C, by custom
 
 
 class JobFailedError(Exception):
@@ -144,23 +146,31 @@ def _run_hydra(command: str, argv: list[str]) -> None:
     except JobFailedError as error:
         _finish_sweep(command)
         _stop("a job of the sweep failed; its message is above.", code=error.code)
+    except KeyboardInterrupt:
+        again = ""
+        if (directory := _finish_sweep(command)) is not None:
+            again = f"; the same command with hydra.sweep.dir={directory} resume=auto goes on with the sweep"
+        _stop(f"interrupted{again}.", code=INTERRUPTED)
     finally:
         sys.argv = original
     _finish_sweep(command)
 
 
-def _finish_sweep(command: str) -> None:
-    """The table of the sweep, if this was one of trainings."""
+def _finish_sweep(command: str) -> Path | None:
+    """The table of the sweep, if this was one of trainings; returns its directory."""
     from rlhf_rm.commands.sweep import SweepDirectory, finish_sweep
 
     directory, SweepDirectory.current = SweepDirectory.current, None
-    if directory is not None and command == "train":
-        finish_sweep(directory)
+    if directory is None or command != "train":
+        return None
+    finish_sweep(directory)
+    return directory
 
 
 def _task(command: str, original_argv: list[str]) -> Callable[[Any], Any]:
     """The function that Hydra calls with a composed configuration, once for each job."""
     from rlhf_rm.commands.numbers import check_numbers
+    from rlhf_rm.commands.sweep import SweepDirectory
 
     def task(cfg: Any) -> Any:
         directory = Path(str(cfg.paths.run_dir))
@@ -173,7 +183,7 @@ def _task(command: str, original_argv: list[str]) -> Callable[[Any], Any]:
         except Exception as error:
             if cfg.get("traceback"):
                 raise
-            if not _sentence(error) and directory.is_dir():
+            if not sentence_of(error) and directory.is_dir():
                 rank = rank_name().replace(" ", "_")
                 log = directory / (f"error.rank_{rank}.log" if rank else "error.log")
                 log.write_text(traceback.format_exc(), encoding="utf-8")
@@ -181,6 +191,9 @@ def _task(command: str, original_argv: list[str]) -> Callable[[Any], Any]:
             try:
                 _stop_on(error)
             except SystemExit as stop:
+                if isinstance(error, InterruptedRunError) and SweepDirectory.current is not None:
+                    # Not in a process of the job's own, which may be stopped alone; Hydra lets this through.
+                    raise KeyboardInterrupt from None
                 if _is_sweep():
                     raise JobFailedError(int(stop.code or 1)) from None
                 _leave_the_dead(error)
@@ -218,7 +231,7 @@ def _command(name: str) -> Callable[[Any], Any]:
 
 
 def _stop_on(error: BaseException) -> None:
-    sentence = _sentence(error)
+    sentence = sentence_of(error)
     if sentence:
         _stop(sentence)
     _stop(f"{type(error).__name__}: {error} (traceback=true shows where)", code=1)
@@ -233,80 +246,11 @@ def _stop(message: str, code: int = 2) -> None:
 def _leave_the_dead(error: BaseException | None) -> None:
     """End at once after another rank's death: at an orderly exit gloo's threads may wait for it for ever."""
     while error is not None:
-        if _is_of_a_dead_rank(error):
+        if is_of_a_dead_rank(error):
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(2)
         error = error.__cause__ or error.__context__
-
-
-def _is_of_a_dead_rank(error: BaseException) -> bool:
-    """Whether it tells of a connection between ranks that broke: gloo's on CPUs, NCCL's on GPUs.
-
-    Both report every failure by the same kind of error, so it is told by their words.
-    """
-    said = str(error)
-    return "ncclRemoteError" in said or ("gloo" in said and "Connection" in said)
-
-
-# What a disk may refuse, in words.
-DISK = {
-    errno.ENOSPC: "no space left on the device",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "there is no permission",
-    errno.EPERM: "there is no permission",
-}
-
-
-def _sentence(error: BaseException | None) -> str | None:
-    """What to tell the user, if the cause lies with the input or the configuration."""
-    from hydra.errors import HydraException, InstantiationException, OverrideParseException
-    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
-
-    told = None
-    while error is not None:
-        if isinstance(error, UserError):
-            return str(error)
-        if isinstance(error, OSError) and error.errno in DISK:
-            what = f" for {error.filename}" if error.filename else ""
-            return (
-                f"{DISK[error.errno]}{what}: mend that, or choose another directory with hydra.run.dir=DIR; "
-                "an interrupted training goes on with resume=auto."
-            )
-        if _is_of_a_dead_rank(error):
-            return (
-                "another rank has died or does not answer; what it said itself, if anything, tells why. Go "
-                f"on with resume=auto. ({' '.join(str(error).split())[:160]})"
-            )
-        if isinstance(error, MissingMandatoryValue):
-            key = getattr(error, "full_key", None) or str(error).split(":")[-1].strip()
-            return f"{key} has no value: give it as {key}=…"
-        if isinstance(error, InstantiationException) and error.__cause__ is not None:
-            # Hydra names the configuration key at the end: the cause, told by the library that refused it.
-            key = (
-                str(error).rsplit("full_key:", 1)[-1].strip()
-                if "full_key:" in str(error)
-                else "configuration"
-            )
-            inner = _sentence(error.__cause__)
-            return inner or f"{key}: {' '.join(str(error.__cause__).split())}"
-        if told is None and isinstance(error, HydraException | OmegaConfBaseException):
-            told = " ".join(str(error).split("Config search path")[0].split())
-        if isinstance(error, OverrideParseException):
-            told = _how_to_quote(error.override)
-        if isinstance(error, ValueError) and str(error).startswith("Only one of --run, --multirun"):
-            told = f"{error}: a sweep has a configuration for each job, which --cfg shows without -m."
-        error = error.__cause__ or error.__context__
-    return told
-
-
-def _how_to_quote(override: str) -> str:
-    home = " For ~/… write $HOME/…." if "~" in override else ""
-    return (
-        f"{override} cannot be read: a value with characters that Hydra itself reads, such as = , ~ or "
-        f"brackets, is quoted twice: 'KEY=\"VALUE\"'.{home}"
-    )
 
 
 if __name__ == "__main__":

@@ -26,6 +26,10 @@ class UserError(Exception):
     """
 
 
+class InterruptedRunError(UserError):
+    """A run was told to stop before its end, by a signal."""
+
+
 def first_line(error: BaseException) -> str:
     """What an error says first, or of what kind it is where it says nothing."""
     text = str(error).strip()

@@ -2,9 +2,11 @@
 
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -72,6 +74,27 @@ def train(cache) -> Callable[..., str]:
         return ended.stdout + ended.stderr
 
     return run
+
+
+@pytest.fixture
+def stopped_after_a_step(monkeypatch):
+    """Let trainings get a SIGTERM in their first step: ``with stopped_after_a_step(): …``."""
+
+    from rlhf_rm.callbacks.checkpoint import StepCheckpoint
+
+    @contextmanager
+    def stopped():
+        started = StepCheckpoint.on_train_start
+
+        def with_signal(self, trainer, module):
+            started(self, trainer, module)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(StepCheckpoint, "on_train_start", with_signal)
+            yield
+
+    return stopped
 
 
 @pytest.fixture(scope="session")

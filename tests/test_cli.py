@@ -252,12 +252,12 @@ def test_an_override_that_cannot_be_read_says_how_to_quote(override):
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import OverrideParseException
 
-    from rlhf_rm.cli import _sentence
+    from rlhf_rm.commands.sentence import sentence_of
 
     with pytest.raises(OverrideParseException) as error:
         OverridesParser.create().parse_overrides([override])
-    assert f"{override} cannot be read: a value with " in _sentence(error.value)
-    assert ("$HOME" in _sentence(error.value)) is ("~" in override)
+    assert f"{override} cannot be read: a value with " in sentence_of(error.value)
+    assert ("$HOME" in sentence_of(error.value)) is ("~" in override)
 
 
 def test_traceback_shows_where_on_request(monkeypatch, tmp_path):

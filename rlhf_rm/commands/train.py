@@ -29,7 +29,7 @@ from rlhf_rm.commands.stored import storable
 from rlhf_rm.commands.summary import print_summary
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.worth_reading import WorthReading, worth_reading, write_worth_reading
-from rlhf_rm.errors import UserError
+from rlhf_rm.errors import InterruptedRunError, UserError
 from rlhf_rm.files import write_json
 from rlhf_rm.methods.contrastive import ContrastiveRewardModule
 from rlhf_rm.methods.meta import MetaRewardModule
@@ -116,7 +116,7 @@ def fit(trainer: L.Trainer, parts: Run, checkpoint: Path | None) -> None:
             ) from error
         raise
     except SystemExit as error:  # so Lightning ends on SIGTERM, as if all were well, and on Ctrl-C
-        raise UserError(
+        raise InterruptedRunError(
             "training was interrupted; add resume=auto to the same command and run directory to go on."
         ) from error
 

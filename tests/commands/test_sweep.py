@@ -92,6 +92,16 @@ def test_a_job_that_fails_does_not_take_the_others_with_it(rlhf_rm, small, tmp_p
         assert before == {name: (sweep / "1" / name).read_text() for name in before}
 
 
+def test_what_interrupts_a_job_ends_the_sweep(rlhf_rm, small, tmp_path, stopped_after_a_step):
+    sweep = tmp_path / "sweep"
+    with stopped_after_a_step():
+        ended = rlhf_rm("train", "-m", *small, "seed=1,2,3", f"hydra.sweep.dir={sweep}")
+    assert ended.code == 130
+    assert f"hydra.sweep.dir={sweep} resume=auto goes on with the sweep" in ended.err
+    assert [(job.number, job.status) for job in read_jobs(sweep)] == [("0", "failed")]
+    assert (sweep / "sweep.csv").is_file()
+
+
 def test_a_search_by_optuna_ends_in_the_table(rlhf_rm, small, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     ended = rlhf_rm(

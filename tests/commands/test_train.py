@@ -1,34 +1,11 @@
 import json
-import os
 import re
-import signal
-from contextlib import contextmanager
 
 import pytest
 from omegaconf import OmegaConf
 
-from rlhf_rm.callbacks.checkpoint import StepCheckpoint
 from rlhf_rm.commands.run_directory import find_checkpoint
 from rlhf_rm.errors import UserError
-
-
-@pytest.fixture
-def stopped_after_a_step(monkeypatch):
-    """Let the next training get a SIGTERM in its first step: ``with stopped_after_a_step(): …``."""
-
-    @contextmanager
-    def stopped():
-        started = StepCheckpoint.on_train_start
-
-        def with_signal(self, trainer, module):
-            started(self, trainer, module)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(StepCheckpoint, "on_train_start", with_signal)
-            yield
-
-    return stopped
 
 
 def test_after_sigterm_resume_auto_ends_with_the_weights_of_a_whole_run(
