@@ -12,9 +12,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from rlhf_rm.commands.alone import alone_in
 from rlhf_rm.commands.sentence import is_of_a_dead_rank, sentence_of
 from rlhf_rm.errors import InterruptedRunError
-from rlhf_rm.files import alone_in
 from rlhf_rm.ranks import ONE_PROCESS, is_first_rank, is_superfluous, rank_name
 
 COMMANDS = {

@@ -1,23 +1,19 @@
 """Files that are whole or not there: written beside their place, then moved into it."""
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
 
-from rlhf_rm.errors import UserError
-
 log = logging.getLogger(__name__)
 WHOLE = ".whole.json"  # in a directory of a cache: the SHA-256 of each of its files
-COMMAND_LOCK = ".command.lock"  # in the directory of a command, which holds it while it works
 
 
 def fingerprint(*parts: Any) -> str:
@@ -65,38 +61,6 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """What :func:`write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-@contextmanager
-def alone_in(directory: Path) -> Iterator[None]:
-    """No other command works in this directory meanwhile; a disk that knows no locks is a warning.
-
-    The lock is this process's own: what it forks does not hold it, so that when it is killed nobody is kept
-    out by workers that it leaves behind.
-
-    Raises:
-        UserError: another one does.
-    """
-    with ExitStack() as stack:
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            file = stack.enter_context((directory / COMMAND_LOCK).open("a"))
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise at_work(directory) from None
-        except OSError as error:
-            log.warning(
-                "%s cannot be locked (%s): see to it that no other command works there.", directory, error
-            )
-        yield
-
-
-def at_work(directory: Path) -> UserError:
-    """What to tell who would work in a directory beside another."""
-    return UserError(
-        f"another process is at work in {directory}: wait for it, or choose another directory with "
-        "hydra.run.dir=DIR."
-    )
 
 
 @contextmanager

@@ -232,7 +232,7 @@ def test_no_two_commands_work_in_one_directory(rlhf_rm, tmp_path):
     (default,) = (tmp_path / "outputs" / "evaluate").iterdir()
     assert re.search(r"_\d{6}$", default.name), "commands of one second would share a directory"
 
-    code = "import os, sys, time\nfrom pathlib import Path\nfrom rlhf_rm.files import alone_in\n"
+    code = "import os, sys, time\nfrom pathlib import Path\nfrom rlhf_rm.commands.alone import alone_in\n"
     code += f"with alone_in(Path({str(tmp_path / 'run')!r})):\n"
     code += "    os.fork() and print('held', flush=True)\n    time.sleep(60)"
     command = [sys.executable, "-c", code]

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
+from rlhf_rm.commands.alone import at_work
 from rlhf_rm.errors import UserError
-from rlhf_rm.files import at_work
 from rlhf_rm.overrides import override_of, typed_path
 from rlhf_rm.ranks import ONE_PROCESS
 from rlhf_rm.rounds.stage import DONE, INTERRUPTED, Stage
