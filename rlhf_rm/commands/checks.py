@@ -75,13 +75,20 @@ def check_metric(cfg: DictConfig) -> None:
     """Refuse a metric that a sweep would look for in vain, before anything is trained.
 
     Raises:
-        UserError: the method measures no such thing.
+        UserError: the method measures no such thing, or its split is left out.
     """
+    if cfg.optimized_metric is None:
+        return
     names = [f"{split}/{name}" for split in ("val", "test") for name in _method(cfg).measures]
-    if cfg.optimized_metric is not None and cfg.optimized_metric not in names:
+    if cfg.optimized_metric not in names:
         raise UserError(
             f"optimized_metric={cfg.optimized_metric} is no metric of this method: use one of "
             f"{', '.join(names)}."
+        )
+    limit = f"limit_{cfg.optimized_metric.partition('/')[0]}_batches"
+    if cfg.trainer.get(limit) == 0:
+        raise UserError(
+            f"optimized_metric={cfg.optimized_metric} is not measured with trainer.{limit}=0: let it be more."
         )
 
 

@@ -83,7 +83,7 @@ def read_job(path: Path) -> Job:
         return Job(path.name, typed(asked), "failed")
     overrides = typed(path / TYPED)
     results = json.loads(metrics_file.read_text(encoding="utf-8"))
-    test = next(iter(results["sets"].values()))
+    test: dict[str, Any] = next(iter(results["sets"].values()), {})
     metrics = {name: float(value) for name, value in test.items() if isinstance(value, int | float)}
     metrics |= results["validation"]
     best_of_n = (test.get("best_of_n") or {}).get("accuracy")

@@ -237,10 +237,10 @@ class PolicyModule(StepModule):
         """What ``metrics.json`` holds of the test: means over its prompts, with 95 % intervals."""
         found: dict[str, Any] = {}
         for name, spread in self.tested.items():
-            found |= {name: spread.mean, f"{name}_ci95": spread.interval}
-        count = next(iter(self.tested.values())).number
+            # The number of prompts is the same for each.
+            found |= {"prompts": int(spread.number), name: spread.mean, f"{name}_ci95": spread.interval}
         iterations = [{k: v for k, v in one.items() if k != "texts"} for one in self.history]
-        return {"sets": {"test": {"prompts": int(count), **found}}, "history": iterations}
+        return {"sets": {"test": found} if found else {}, "history": iterations}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Beside what is trained, what the run knows of its responses; of every rank."""

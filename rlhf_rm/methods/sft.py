@@ -82,7 +82,10 @@ class SFTModule(StepModule):
 
     def results(self) -> dict[str, Any]:
         """What ``metrics.json`` holds of the test: loss in nats a token, and its exponential."""
-        loss = float(self.trainer.callback_metrics["test/loss"])
+        measured = self.trainer.callback_metrics
+        if "test/loss" not in measured:
+            return {"sets": {}}
+        loss = float(measured["test/loss"])
         return {"sets": {"test": {"loss": loss, "perplexity": math.exp(loss)}}}
 
     def _evaluate(self, name: str, step: Step[TextBatch]) -> None:

@@ -184,7 +184,10 @@ class StepModule(L.LightningModule, ABC):
 
     @abstractmethod
     def results(self) -> dict[str, Any]:
-        """What ``metrics.json`` holds of the test: ``{"sets": {name: {metric: value}}}``."""
+        """What ``metrics.json`` holds of the test: ``{"sets": {name: {metric: value}}}``.
+
+        Without a test (``trainer.limit_test_batches=0``) there are no sets.
+        """
 
     def step(
         self,

@@ -8,7 +8,7 @@ from rlhf_rm.report.inputs import expecting, read, slug
 from rlhf_rm.report.look_for import LOOK_FOR
 from rlhf_rm.report.policies import proxy_plots
 from rlhf_rm.report.section import Fact, Plot, Section, Table, on_axes
-from rlhf_rm.rounds.figures import accuracies, outcomes, scores, spreads
+from rlhf_rm.rounds.figures import accuracies, has_accuracy, outcomes, scores, spreads
 from rlhf_rm.rounds.stage import round_name
 from rlhf_rm.rounds.table import Row, cells
 
@@ -57,7 +57,7 @@ def _facts(rows: Sequence[Row]) -> list[Fact]:
 def _plots(rows: Sequence[Row], prefix: str) -> list[Plot]:
     wanted = (
         ("outcomes", "outcomes", outcomes, rows),
-        ("accuracy", "accuracy_of_rounds", accuracies, rows),
+        ("accuracy", "accuracy_of_rounds", accuracies, [row for row in rows if has_accuracy(row)]),
         ("scores", "scores", scores, [row for row in rows if "reward" in row]),
         ("spread", "spread", spreads, [row for row in rows if "apart" in row]),
     )

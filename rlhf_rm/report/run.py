@@ -54,7 +54,7 @@ def section(run: TrainedRun, name: str, prefix: str) -> Section:
     """
     with expecting(run.directory / "metrics.json"):
         facts = _facts(run)
-        tables = [_measured(run), *_counted(run.results.get("data", {}))]
+        tables = [*_measured(run), *_counted(run.results.get("data", {}))]
         history = run.results.get("history", [])
         if history:
             plots = [*policy_plots(history, prefix), *proxy_plots({name: history}, prefix)]
@@ -68,17 +68,18 @@ def section(run: TrainedRun, name: str, prefix: str) -> Section:
     lead = f"{run.directory}: {run.results.get('steps', 0):,} steps"
     speed = run.results.get("examples_per_second")
     lead += f", {speed:,.1f} {run.results['unit']} a second." if speed else "."
-    if "pairs" in next(iter(run.results["sets"].values())) and not run.drawn:
+    if not run.tested:
+        lead += " It was not tested (trainer.limit_test_batches=0)."
+    elif "pairs" in run.tested and not run.drawn:
         lead += " It kept no figures.json, so its test has no figures here: evaluate it."
     return Section(f"Run {name}", lead, facts, tables, plots, pairs, KINDS)
 
 
 def _facts(run: TrainedRun) -> list[Fact]:
     """What one wants to know first."""
-    test = next(iter(run.results["sets"].values()))
     facts = []
     for key in FIRST:
-        value, before, interval = (test.get(f"{key}{more}") for more in ("", "_reference", "_ci95"))
+        value, before, interval = (run.tested.get(f"{key}{more}") for more in ("", "_reference", "_ci95"))
         if before is not None:
             note = f"{before:.3f} before"
         else:
@@ -92,16 +93,15 @@ def _facts(run: TrainedRun) -> list[Fact]:
     return facts
 
 
-def _measured(run: TrainedRun) -> Table:
-    test = next(iter(run.results["sets"].values()))
+def _measured(run: TrainedRun) -> list[Table]:
     rows = []
     for key, label in METRIC_NAMES.items():
-        value, interval = test.get(key), test.get(f"{key}_ci95")
+        value, interval = run.tested.get(key), run.tested.get(f"{key}_ci95")
         if isinstance(value, Mapping):  # best of n
             value, interval = value["accuracy"], value["accuracy_ci95"]
         if value is not None:
             rows.append([label, f"{value:,}" if isinstance(value, int) else with_interval(value, interval)])
-    return Table(["on the test split", ""], rows)
+    return [Table(["on the test split", ""], rows)] if rows else []
 
 
 def _counted(data: Mapping[str, Any]) -> list[Table]:
@@ -141,7 +141,7 @@ def _drawn(drawn: Mapping[str, Any], prefix: str) -> list[Plot]:
     if not drawn:
         return []
     plots = []
-    for name, shown in drawn["sets"].items():
+    for name, shown in drawn.get("sets", {}).items():
         plots += preference_plots(shown, f"{prefix}_{slug(name)}", name)
     for kind, panel in (("responses", embedding.responses), ("differences", embedding.differences)):
         for when, shown in drawn.get("embedding", {}).items():

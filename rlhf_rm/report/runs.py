@@ -38,6 +38,11 @@ class TrainedRun:
     drawn: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def tested(self) -> Mapping[str, Any]:
+        """What its test has measured; empty without a test."""
+        return next(iter(self.results["sets"].values()), {})
+
+    @property
     def seed(self) -> str:
         """By which runs of different groups are paired: its seed, and that of its data."""
         return "/".join(self.overrides.get(key, "") for key in (SEED, DATA_SEED))
@@ -71,7 +76,7 @@ def read_run(directory: Path, overrides: Mapping[str, str]) -> TrainedRun:
     metrics, curves, figures = (directory / name for name in ("metrics.json", "metrics.csv", "figures.json"))
     results = read(metrics)
     with expecting(metrics):
-        test = next(iter(results["sets"].values()))
+        test: Mapping[str, Any] = next(iter(results["sets"].values()), {})
         numbers = {name: float(value) for name, value in test.items() if isinstance(value, int | float)}
         numbers |= results["validation"]
     with expecting(curves):

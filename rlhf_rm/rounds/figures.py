@@ -12,13 +12,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 OUTCOMES = ((WIN, GREEN), (TIE, PALE), (LOSE, ORANGE))
+ACCURACIES = (
+    ("accuracy_policy", "on the policy's responses, by gold", BLUE),
+    ("accuracy_test", "on the original test pairs", GREY),
+)
 
 
 def rounds_figure(rows: Sequence[Row]) -> "Figure":
-    """Win, tie and lose by round, the reward model's accuracy, and gold beside reward where it is known."""
-    panels = [outcomes, accuracies, *([scores] if all("reward" in row for row in rows) else [])]
+    """Win, tie and lose by round, and where they are known the reward model's accuracy, gold and reward."""
+    panels = [outcomes]
+    panels += [accuracies] if any(has_accuracy(row) for row in rows) else []
+    panels += [scores] if all("reward" in row for row in rows) else []
     figure = new_figure((4.6 * len(panels), 4.2))
-    for axes, draw in zip(figure.subplots(1, len(panels)), panels, strict=True):
+    for axes, draw in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         draw(axes, rows)
     return figure
 
@@ -40,14 +46,15 @@ def outcomes(axes: "Axes", rows: Sequence[Row]) -> None:
     _by_round(axes, rows, columns=3)
 
 
+def has_accuracy(row: Row) -> bool:
+    """Whether the reward model was measured: with greedy answers and without a test it is not."""
+    return any(name in row for name, *_ in ACCURACIES)
+
+
 def accuracies(axes: "Axes", rows: Sequence[Row]) -> None:
     """How often the reward model ranks pairs right."""
     style(axes, "Accuracy of the reward model")
-    lines = (
-        ("accuracy_policy", "on the policy's responses, by gold", BLUE),
-        ("accuracy_test", "on the original test pairs", GREY),
-    )
-    for name, label, colour in lines:
+    for name, label, colour in ACCURACIES:
         found = [(row["round"], row[name], row[f"{name}_ci95"]) for row in rows if name in row]
         if not found:
             continue

@@ -50,13 +50,14 @@ def round_row(number: int, directories: Mapping[str, Path]) -> Row:
         row |= {name: judged[name]["share"], f"{name}_ci95": judged[name]["ci95"]}
     row[NO_ANSWER] = judged[NO_ANSWER]["share"]
     policy = read_json(directories["policy"] / "metrics.json")
-    test = policy["sets"]["test"]
+    test = policy["sets"].get("test", {})
     row |= {name: test[name] for name in ("gold", "reward") if name in test}
     if policy.get("history"):
         row["kl"] = policy["history"][-1]["kl"]
     reward = read_json(directories["reward"] / "metrics.json")
-    tested = reward["sets"]["test"]
-    row |= {"accuracy_test": tested["accuracy"], "accuracy_test_ci95": tested["accuracy_ci95"]}
+    if "test" in reward["sets"]:
+        tested = reward["sets"]["test"]
+        row |= {"accuracy_test": tested["accuracy"], "accuracy_test_ci95": tested["accuracy_ci95"]}
     validation = reward.get("validation", {})
     names = {
         "val/accuracy": "accuracy_validation",

@@ -102,6 +102,21 @@ def test_what_interrupts_a_job_ends_the_sweep(rlhf_rm, small, tmp_path, stopped_
     assert (sweep / "sweep.csv").is_file()
 
 
+def test_runs_without_a_test_are_exported_all_the_same(rlhf_rm, small, tmp_path):
+    sweep = tmp_path / "sweep"
+    told = [*small, "method=reward,sft,ppo", "trainer.limit_test_batches=0", "trainer.max_steps=2"]
+    ended = rlhf_rm("train", "-m", *told, "sampling.max_new_tokens=8", f"hydra.sweep.dir={sweep}")
+    assert ended.code == 0, ended.err
+    for job in "012":
+        assert json.loads((sweep / job / "metrics.json").read_text())["sets"] == {}
+        assert (sweep / job / "export/config.json").is_file()
+    jobs = json.loads((sweep / "sweep.json").read_text())["jobs"]
+    assert "val/accuracy" in jobs[0]["metrics"] and "accuracy" not in jobs[0]["metrics"]
+    reported = rlhf_rm("report", f"inputs={sweep}", f"hydra.run.dir={tmp_path}/report")
+    assert reported.code == 0, reported.err
+    assert "It was not tested" in (tmp_path / "report/report.html").read_text()
+
+
 def test_a_search_by_optuna_ends_in_the_table(rlhf_rm, small, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     ended = rlhf_rm(
@@ -137,6 +152,11 @@ def test_a_metric_that_is_never_measured_is_refused_at_once(rlhf_rm, small, tmp_
     ended = rlhf_rm("train", *small, "optimized_metric=val/acuracy", f"hydra.run.dir={tmp_path / 'run'}")
     assert ended.code == 2
     assert "optimized_metric=val/acuracy is no metric of this method: use one of val/accuracy" in ended.err
+    for split in ("val", "test"):
+        told = [f"optimized_metric={split}/accuracy", f"trainer.limit_{split}_batches=0"]
+        ended = rlhf_rm("train", *small, *told, f"hydra.run.dir={tmp_path / 'run'}")
+        assert ended.code == 2 and f"is not measured with trainer.limit_{split}_batches=0" in ended.err
+        assert not (tmp_path / "run/config.yaml").exists()
 
 
 @pytest.mark.parametrize(
