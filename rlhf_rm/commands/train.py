@@ -208,7 +208,7 @@ def _save_figures(trainer: L.Trainer, parts: Run, run_dir: Path) -> None:
     if isinstance(module, PolicyModule) and module.history:
         figures["train/curves"] = policy_curves(module.history)
     if shown:
-        write_json(run_dir / "figures.json", shown)
+        write_json(run_dir / "figures.json", {"sets": {}} | shown)
     for name, figure in figures.items():
         figure.savefig(run_dir / f"{name.replace('/', '_')}.png")
         for logger in trainer.loggers:

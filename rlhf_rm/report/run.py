@@ -141,7 +141,7 @@ def _drawn(drawn: Mapping[str, Any], prefix: str) -> list[Plot]:
     if not drawn:
         return []
     plots = []
-    for name, shown in drawn.get("sets", {}).items():
+    for name, shown in drawn["sets"].items():
         plots += preference_plots(shown, f"{prefix}_{slug(name)}", name)
     for kind, panel in (("responses", embedding.responses), ("differences", embedding.differences)):
         for when, shown in drawn.get("embedding", {}).items():
