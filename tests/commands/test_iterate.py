@@ -65,14 +65,15 @@ def test_two_rounds_leave_a_table_and_are_not_done_twice(rlhf_rm, small, tmp_pat
 
 
 def test_a_plain_reward_model_is_trained_once_and_steps_may_be_launched(rlhf_rm, small, tmp_path):
-    told = [*small, *FAST, "rounds=2", "method=reward"]
+    told = [*small, *FAST, "method=reward"]
+    plan = rlhf_rm("iterate", *told, "rounds=2", "dry_run=true", f"hydra.run.dir={tmp_path}").out
+    assert "round_00/reward: " in plan and "round_01/policy: " in plan
+    assert "round_01/reward: " not in plan and "/responses: " not in plan
     here, there = tmp_path / "here", tmp_path / "there"
-    assert rlhf_rm("iterate", *told, f"hydra.run.dir={here}").code == 0
-    assert not (here / "round_01" / "reward").exists() and not (here / "round_00" / "responses").exists()
-    one = ["rounds=1" if part == "rounds=2" else part for part in told]
-    ended = rlhf_rm("iterate", *one, f"hydra.run.dir={there}", "launch='env LAUNCHED=1'")
+    assert rlhf_rm("iterate", *told, "rounds=1", f"hydra.run.dir={here}").code == 0
+    ended = rlhf_rm("iterate", *told, "rounds=1", f"hydra.run.dir={there}", "launch='env LAUNCHED=1'")
     assert ended.code == 0, ended.err
-    assert rounds(there) == rounds(here)[:1]
+    assert rounds(there) == rounds(here)
 
 
 def test_the_table_has_the_rounds_that_are_done(rlhf_rm, small, tmp_path):
@@ -204,7 +205,7 @@ def killed_and_resumed(told, cache, directory, times, seed):
 @pytest.mark.slow
 def test_killed_at_random_moments_it_ends_with_the_same_table(small, tmp_path, cache):
     every = "callbacks.checkpoint.every_n_steps=1"
-    killed_and_resumed([*small, *SIZES, "rounds=2", every], cache, tmp_path, times=2, seed=1)
+    killed_and_resumed([*small, *SIZES, "rounds=2", every], cache, tmp_path, times=1, seed=1)
 
 
 def test_only_one_works_in_a_directory(rlhf_rm, small, tmp_path):

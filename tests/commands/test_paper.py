@@ -150,6 +150,7 @@ def test_bad_input_ends_with_a_sentence(rlhf_rm, told, says):
     assert ended.code == 2 and says in ended.err, ended.err
 
 
+@pytest.mark.slow
 def test_a_step_that_fails_says_which_and_where_its_words_are(rlhf_rm, small, tmp_path):
     broken = ["+reproduction.all={optimizer.lr: 0}", "+reproduction.reward={optimizer.lr: 0}"]
     run = tmp_path / "run"

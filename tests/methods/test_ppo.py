@@ -290,7 +290,7 @@ def run(options, kill=False):
     return None
 
 
-@pytest.mark.parametrize("killed", [2, 5])
+@pytest.mark.parametrize("killed", [pytest.param(2, marks=pytest.mark.slow), 5])
 def test_killed_within_an_iteration_it_goes_on_with_the_same_numbers(tmp_path, killed):
     module = {"shaping": {"kl_target": 0.5, "kl_horizon": 50.0}}
     whole, weights = run({"directory": str(tmp_path / "whole"), "module": module})
