@@ -36,6 +36,22 @@ def alone_in(directory: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def alone_with_steps(root: Path) -> Iterator[int]:
+    """As :func:`alone_in`, for a command that works by others, which hold the lock too: gives its descriptor.
+
+    Raises:
+        UserError: another one does.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    with (root / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise at_work(root) from None
+        yield file.fileno()
+
+
 def at_work(directory: Path) -> UserError:
     """What to tell who would work in a directory beside another."""
     return UserError(

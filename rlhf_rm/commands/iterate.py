@@ -7,10 +7,10 @@ from pathlib import Path
 from hydra import compose
 from omegaconf import DictConfig
 
+from rlhf_rm.commands.alone import alone_with_steps
 from rlhf_rm.commands.plan import Plan, from_files, make_plan
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.commands.steps import (
-    alone,
     in_its_own_process,
     one_after_the_other,
     search_path,
@@ -43,7 +43,7 @@ def run(cfg: DictConfig) -> list[Row] | None:
         print(told(plan.stages, root, search))
         return None
     rows: list[Row] = []
-    with alone(root) as lock:
+    with alone_with_steps(root) as lock:
         whole = all(stage.state(root) == DONE for stage in plan.stages)
         if not whole:
             for name in (TABLE, FIGURE):  # they are of other rounds, or of more than there are now

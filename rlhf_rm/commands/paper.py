@@ -11,9 +11,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm import __version__
+from rlhf_rm.commands.alone import alone_with_steps
 from rlhf_rm.commands.output import check_output
 from rlhf_rm.commands.paper_plan import Settings, paper_stages
-from rlhf_rm.commands.steps import alone, done_now, in_its_own_process, search_words, side_by_side, told
+from rlhf_rm.commands.steps import done_now, in_its_own_process, search_words, side_by_side, told
 from rlhf_rm.errors import UserError
 from rlhf_rm.files import read_json, write_json, write_text
 from rlhf_rm.reproduction.claims import CLAIMS
@@ -42,7 +43,7 @@ def run(cfg: DictConfig) -> list[Judged] | None:
         return None
     check_output(Path(cfg.output))
     environment = {} if cfg.launch else {"OMP_NUM_THREADS": threads(cfg.jobs)}
-    with alone(root) as lock:
+    with alone_with_steps(root) as lock:
 
         def carry_out(stage: Stage) -> None:
             log = stage.directory(root) / LOG

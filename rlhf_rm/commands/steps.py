@@ -1,19 +1,16 @@
 """Steps of a plan, one after the other or side by side: the done are skipped, the interrupted go on."""
 
-import fcntl
 import os
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 
-from rlhf_rm.commands.alone import at_work
 from rlhf_rm.errors import UserError
 from rlhf_rm.overrides import override_of, typed_path
 from rlhf_rm.ranks import ONE_PROCESS
@@ -181,19 +178,3 @@ def search_words() -> tuple[str, ...]:
     for source in HydraConfig.get().runtime.config_sources:
         words += ["--config-dir", source.path] if source.provider == "command-line" else []
     return tuple(words)
-
-
-@contextmanager
-def alone(root: Path) -> Iterator[int]:
-    """Nobody else works in this directory meanwhile; gives the descriptor of the lock.
-
-    Raises:
-        UserError: somebody does.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise at_work(root) from None
-        yield file.fileno()

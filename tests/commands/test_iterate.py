@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rlhf_rm.commands.steps import alone
+from rlhf_rm.commands.alone import alone_with_steps
 
 ROOT = Path(__file__).parents[2]
 SIZES = ["sampling.max_new_tokens=8", "judged.k=2", "policy={trainer.max_steps: 2}"]
@@ -209,7 +209,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_table(small, tmp_path, c
 
 
 def test_only_one_works_in_a_directory(rlhf_rm, small, tmp_path):
-    with alone(tmp_path / "run"):
+    with alone_with_steps(tmp_path / "run"):
         ended = rlhf_rm("iterate", *small, *FAST, f"hydra.run.dir={tmp_path / 'run'}")
     assert ended.code == 2 and "another process is at work in" in ended.err
 
