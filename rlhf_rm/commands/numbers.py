@@ -57,11 +57,11 @@ class Interval:
 
     def allows(self, value: Any) -> bool:
         """Whether a value is a share of an epoch, a number of steps, a time, or null."""
-        if isinstance(value, bool):
-            return False
         if isinstance(value, str):
             return ":" in value
-        return value is None or (value >= 1 if isinstance(value, int) else 0 < value <= 1)
+        if isinstance(value, int):
+            return not isinstance(value, bool) and value >= 1
+        return value is None or (isinstance(value, float) and 0 < value <= 1)
 
     def __str__(self) -> str:
         return (

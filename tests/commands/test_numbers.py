@@ -65,7 +65,7 @@ def test_what_is_no_such_number_is_a_sentence(composed: DictConfig, told: str, s
     ("value", "allowed"),
     [
         *((value, True) for value in (0.5, 1.0, 1, 500, None, "00:01:00:00")),
-        *((value, False) for value in (0, 0.0, 1.5, -1, True, "often")),
+        *((value, False) for value in (0, 0.0, 1.5, -1, True, "often", [1])),
     ],
 )
 def test_an_interval_is_a_share_of_an_epoch_or_a_number_of_steps(value, allowed):
