@@ -69,7 +69,7 @@ def test_what_is_trained_over_bfloat16_is_float32_and_merged_right(make_model, t
         with torch.autocast("cpu", torch.bfloat16, enabled=precision):
             rewards(model, trees, "padded").diff(dim=1).sum().backward()
         optimizer.step()
-        moved = [(now != then).float().mean() for now, then in zip(trained, before, strict=True)]
+        moved = [(new != old).float().mean() for new, old in zip(trained, before, strict=True)]
         assert torch.stack(moved).median() > 0.9
     merged = merged_state(model.network)
     assert {value.dtype for value in merged.values()} == {torch.bfloat16}
