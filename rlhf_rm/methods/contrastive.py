@@ -163,7 +163,7 @@ class ContrastiveRewardModule(RewardModule):
     @torch.no_grad()
     def _views_differ(self) -> bool:
         """Whether two passes over the same pair differ; random numbers go on as if there had been none."""
-        (pairs,) = self._datamodule.split("test").step(range(1))
+        (pairs,) = self._datamodule.split("train").step(range(1))
         rows = pairs.rows.to(self.device)
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices), self.in_precision():
