@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import pytest
 
+from rlhf_rm.commands.alone import alone_with_steps
 from rlhf_rm.commands.steps import (
-    alone,
     done_now,
     in_its_own_process,
     one_after_the_other,
@@ -124,7 +124,7 @@ def test_of_a_launcher_of_several_tasks_only_trainings_use_more_than_the_first(t
     for command in ("train", "sample", "judge", "evaluate"):
         stage = Stage(command, command, (), (), ())
         file = tmp_path / command
-        with alone(tmp_path) as lock:
+        with alone_with_steps(tmp_path) as lock:
             in_its_own_process(stage, tmp_path, f"sh -c 'env > {file}'", (), lock)
         said[command] = "RLHF_RM_ONE_PROCESS=1" in file.read_text().splitlines()
     assert said == {"train": False, "sample": True, "judge": True, "evaluate": True}
