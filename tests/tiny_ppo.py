@@ -104,6 +104,7 @@ def make_module(
     shaping=None,
     objective=None,
     limits=None,
+    gradient_clip=1.0,
 ):
     critic = make_model(tokenizer)
     (adapter or NoAdapter(1e-3)).apply(critic.network, train_head=True)
@@ -112,7 +113,7 @@ def make_module(
         scorer or make_scorer(tokenizer),
         partial(torch.optim.AdamW, lr=lr, weight_decay=0.01),
         partial(warmup_linear, warmup=0.0, floor=0.1),
-        1.0,
+        gradient_clip,
         sampling=Sampling(max_new_tokens, temperature, 1.0, 1.0),
         k=k,
         engine=TransformersEngine(512),
@@ -123,11 +124,16 @@ def make_module(
 
 
 class Watch(L.Callback):
-    """Keeps each step's loss and rewards; ends the process where told to."""
+    """Keeps each step's loss and rewards, and the actor's gradient; ends the process where told to."""
 
     def __init__(self, kill_after=None):
         self.kill_after = kill_after
         self.seen = []
+        self.gradient = {}
+
+    def on_before_optimizer_step(self, trainer, module, optimizer):
+        named = module.model.actor.named_parameters()
+        self.gradient = {name: p.grad.clone() for name, p in named if p.grad is not None}
 
     def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
         metrics = trainer.callback_metrics
@@ -163,6 +169,7 @@ def main(options):
     if trainer.is_global_zero:
         directory = Path(options["directory"])
         torch.save(weights, directory / "weights.pt")
+        torch.save(watch.gradient, directory / "gradient.pt")
         results = json.loads(json.dumps(module.results()))
         for one in results["history"]:
             del one["rollouts_per_second"]

@@ -69,18 +69,28 @@ class PPOModule(PolicyModule):
         batches = self.token_batches(rollouts, step.part)
         tokens = torch.tensor(float(sum(len(batch.label_L) for batch in batches)), device=self.device)
         texts = self.evened(step.texts, TextBatch.idle)
-        labels = sum(int((text.label_RT >= 0).sum()) for text in texts)
+        text_weight = self._text_weight(texts, tokens)
         parts: dict[str, list[Tensor]] = {}
 
         def loss_sum(part: TokenBatch | TextBatch) -> Tensor:
             if isinstance(part, TextBatch):
-                return self.model.actor(part).sum() * (self.objective.text_weight * tokens / max(labels, 1))
+                return self.model.actor(part).sum() * text_weight
             return self._loss(part, rollouts, parts)
 
         # DDP waits in the last pass for a gradient of everything, and dialogues give the critic none.
         self.step(Step((*texts, *batches)), tokens, loss_sum, list)
         self._log_step(parts, tokens)
         self.work = (len(step.part), sum(batch.rows.tokens for batch in batches))
+
+    def _text_weight(self, texts: Step[TextBatch], tokens: Tensor) -> Tensor:
+        """Of a token that is imitated, among response tokens: all of all ranks make ``text_weight`` means."""
+        if not self._datamodule.texts:
+            return torch.zeros((), device=self.device)
+        labels = torch.tensor(
+            float(sum(int((text.label_RT >= 0).sum()) for text in texts)), device=self.device
+        )
+        tokens, labels = self.sum_over_ranks(torch.stack([tokens, labels]))
+        return self.objective.text_weight * tokens / labels.clamp(min=1)
 
     def _loss(self, batch: TokenBatch, rollouts: Rollouts, parts: dict[str, list[Tensor]]) -> Tensor:
         """Sum of the losses of a micro-batch's tokens; what is logged of them is added to ``parts``."""

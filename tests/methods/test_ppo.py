@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 from rlhf_rm.callbacks.checkpoint import checkpoints
 from rlhf_rm.data.packing import Packing
+from rlhf_rm.data.prompts import PromptDataModule
 from rlhf_rm.data.rollouts import Rollouts
 from rlhf_rm.data.sft import SFTDataModule
 from rlhf_rm.data.types import Message
@@ -302,6 +304,34 @@ def test_killed_within_an_iteration_it_goes_on_with_the_same_numbers(tmp_path, k
     assert again["seen"] == whole["seen"][-len(again["seen"]) :]
     assert again["results"] == whole["results"]
     assert all(torch.equal(weights[name], resumed[name]) for name in weights)
+
+
+@pytest.mark.slow
+def test_each_token_that_is_imitated_weighs_the_same_on_every_rank(tiny_ppo, tokenizer, tmp_path):
+    """The gradient that dialogues add is that of their mean loss, whatever the ranks' responses are."""
+    two = {"strategy": "ddp", "devices": 2, "accelerator": "cpu", "max_steps": 1, "data": {"texts": 2}}
+    gradients = []
+    for weight in (1.0, 2.0):
+        directory = tmp_path / str(weight)
+        run(
+            {
+                "directory": str(directory),
+                **two,
+                "module": {"objective": {"text_weight": weight}, "gradient_clip": None},
+            }
+        )
+        gradients.append(torch.load(directory / "gradient.pt"))
+    datamodule = PromptDataModule(tiny_ppo.Source(), tokenizer, **tiny_ppo.LOADING | {"texts": 2})
+    actor, losses = tiny_ppo.make_policy(tokenizer), []
+    for rank in range(2):
+        datamodule.trainer = SimpleNamespace(global_rank=rank)
+        losses += [actor(text) for text in datamodule._texts_of(0)]
+    assert len(losses[0]) != len(losses[1])
+    torch.cat(losses).mean().backward()
+    for name, parameter in actor.named_parameters():
+        torch.testing.assert_close(
+            gradients[1][name] - gradients[0][name], parameter.grad, atol=1e-5, rtol=1e-4
+        )
 
 
 def test_two_ranks_keep_step_and_a_checkpoint_holds_the_responses_of_both(tmp_path):
