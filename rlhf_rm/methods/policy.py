@@ -26,6 +26,7 @@ from rlhf_rm.methods.ppo_settings import Limits, Shaping
 from rlhf_rm.methods.rollout import Answers, answer, look_back, measures, texts, value_tokens
 from rlhf_rm.methods.scorer import ResponseScorer
 from rlhf_rm.methods.step import TEXTS_SHOWN, OptimizerFactory, SchedulerFactory, StepModule
+from rlhf_rm.metrics.bootstrap import share_interval
 from rlhf_rm.models.actor_critic import ActorCritic
 from rlhf_rm.models.generate import Engine, Generator, Response, Sampling
 from rlhf_rm.models.language import LanguageModel
@@ -237,8 +238,11 @@ class PolicyModule(StepModule):
         """What ``metrics.json`` holds of the test: means over its prompts, with 95 % intervals."""
         found: dict[str, Any] = {}
         for name, spread in self.tested.items():
-            # The number of prompts is the same for each.
-            found |= {"prompts": int(spread.number), name: spread.mean, f"{name}_ci95": spread.interval}
+            number = int(spread.number)  # of prompts, the same for each
+            interval = spread.interval
+            if name.startswith("finished"):
+                interval = share_interval(round(spread.mean * number), number)
+            found |= {"prompts": number, name: spread.mean, f"{name}_ci95": interval}
         iterations = [{k: v for k, v in one.items() if k != "texts"} for one in self.history]
         return {"sets": {"test": found} if found else {}, "history": iterations}
 

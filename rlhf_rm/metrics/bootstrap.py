@@ -70,3 +70,23 @@ def interval_of_equals(
     others = 1 - ((1 - level) / 2) ** (1 / number)
     low, high = ends
     return value - others * (value - low), value + others * (high - value)
+
+
+def share_interval(count: int, number: int) -> tuple[float, float] | None:
+    """95 % interval of a share of independent ones, such as responses that end: never a point.
+
+    Source: Wilson 1927, Journal of the American Statistical Association 22(158), pages 209 to 212.
+
+    Args:
+        count: how many of those that were seen do.
+        number: how many were seen.
+
+    Returns:
+        Its ends; None of fewer than two, which say nothing of others.
+    """
+    from scipy.stats import binomtest
+
+    if number < 2:
+        return None
+    low, high = binomtest(count, number).proportion_ci(method="wilson")
+    return float(low), float(high)

@@ -34,6 +34,8 @@ def test_the_world_makes_its_reward_model_once_and_the_policy_is_exported(rlhf_r
     metrics = json.loads((tmp_path / "a" / "metrics.json").read_text())
     test = metrics["sets"]["test"]
     assert {"reward", "gold", "gold_ci95", "length", "reward_reference"} <= set(test)
+    low, high = test["finished_ci95"]
+    assert 0 <= low < high <= 1
     history = lines(tmp_path / "a" / "history.jsonl")
     assert [one["step"] for one in history] == [one["step"] for one in metrics["history"]] == [0]
     assert {"prompt", "response", "reward", "gold", "kl"} <= set(history[0]["texts"][0])

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from rlhf_rm.metrics.bootstrap import bootstrap_ci
+from rlhf_rm.metrics.bootstrap import bootstrap_ci, share_interval
 
 
 def test_same_seed_same_interval_in_any_order() -> None:
@@ -68,3 +68,12 @@ def test_of_prompts_that_are_all_alike_a_few_might_be_otherwise() -> None:
     found = bootstrap_ci(torch.zeros(5), list("abcde"), resamples=100, seed=0, ends=(-1.0, 1.0))
     most = 1 - 0.025 ** (1 / 5)
     assert found == pytest.approx((-most, most), abs=1e-12)
+
+
+def test_a_share_of_all_or_none_has_an_interval_too() -> None:
+    of_all, of_none, of_half = (share_interval(count, 40) for count in (40, 0, 20))
+    assert of_all is not None and of_none is not None and of_half is not None
+    assert of_all == pytest.approx((0.9124, 1), abs=1e-4)  # 40 / (40 + 1.96²)
+    assert of_none == pytest.approx((1 - of_all[1], 1 - of_all[0]))
+    assert of_half[0] < 0.5 < of_half[1] and sum(of_half) == pytest.approx(1)
+    assert share_interval(1, 1) is None
