@@ -70,8 +70,11 @@ def finish_sweep(directory: Path) -> None:
 
 
 def read_jobs(directory: Path) -> list[Job]:
-    """The jobs of a sweep, in the order in which they were started."""
-    found = [path for path in directory.iterdir() if (path / ASKED).is_file()]
+    """The jobs of a sweep, in the order in which they were started; not those of an earlier one there."""
+    begun = directory / "multirun.yaml"  # Hydra's, written before the first job
+    since = begun.stat().st_mtime_ns if begun.is_file() else 0
+    asked = [path / ASKED for path in directory.iterdir()]
+    found = [file.parents[1] for file in asked if file.is_file() and file.stat().st_mtime_ns >= since]
     return [read_job(path) for path in sorted(found, key=lambda path: (len(path.name), path.name))]
 
 

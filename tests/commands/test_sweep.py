@@ -16,7 +16,7 @@ def sweep(tmp_path):
     def make(*jobs):
         for number, (overrides, results) in enumerate(jobs):
             hydra = tmp_path / str(number) / ".hydra"
-            hydra.mkdir(parents=True)
+            hydra.mkdir(parents=True, exist_ok=True)
             for place in (hydra, hydra.parent):
                 (place / "overrides.yaml").write_text("".join(f"- {one}\n" for one in overrides))
             (hydra / "config.yaml").write_text("optimized_metric: null\n")
@@ -60,6 +60,14 @@ def test_settings_are_told_as_they_were_typed(sweep):
     assert job.overrides == {"trainer.x": "${oc.env:SECRET}", "loader.batch_size": "[1,2]"}
 
 
+def test_jobs_of_an_earlier_sweep_in_the_directory_are_not_of_this_one(sweep):
+    directory = sweep(*((["seed=1"], results(0.5, 0.5)) for _ in range(3)))
+    (directory / "multirun.yaml").touch()
+    sweep((["seed=2"], results(0.6, 0.6)))
+    (job,) = read_jobs(directory)
+    assert job.overrides == {"seed": "2"}
+
+
 def test_only_jobs_that_differ_in_seed_alone_are_averaged(sweep):
     jobs = read_jobs(sweep((["a=1", "seed=1"], results(0.5, 0.5)), (["a=2", "seed=2"], results(0.6, 0.6))))
     assert over_seeds(jobs) == []
@@ -87,7 +95,9 @@ def test_a_job_that_fails_does_not_take_the_others_with_it(rlhf_rm, small, tmp_p
     for more in ([], ["resume=auto", "data.seed=5"]):
         ended = rlhf_rm("train", "-m", *again, *more)
         assert ended.code == 2
-        assert {job.number: job.status for job in read_jobs(sweep)} == {"0": "failed", "1": "failed"}
+        assert {job.number: job.status for job in read_jobs(sweep)} == {
+            "1": "failed"
+        }  # 0 is not of this sweep
         assert "seed" not in report.told(sweep / "1")
         assert before == {name: (sweep / "1" / name).read_text() for name in before}
 
