@@ -155,6 +155,7 @@ def machine() -> dict[str, Any]:
         "processor": _processor(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "cores": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
         "load_before": os.getloadavg(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES if find_spec(name) is not None},
