@@ -169,6 +169,11 @@ def check_strategy(cfg: DictConfig) -> None:
         UserError: see above.
     """
     strategy = cfg.trainer.get("strategy")
+    if _method(cfg).one_device and strategy not in (None, "auto"):
+        raise UserError(
+            "method=ensemble trains on one device: use strategy=auto trainer.devices=1; to use more, train "
+            "the members as runs of their own, -m 'seed=range(10)'."
+        )
     kind = get_class(strategy._target_) if OmegaConf.is_dict(strategy) else None
     if kind is not None and issubclass(kind, DeepSpeedStrategy):
         name = f"strategy=deepspeed_zero{strategy.stage}"

@@ -73,7 +73,7 @@ def find_members(patterns: Sequence[str], fold: int | None) -> list[list[Model]]
 
 
 def _expand(pattern: str) -> list[str]:
-    if not glob.has_magic(pattern):
+    if not glob.has_magic(pattern) or Path(pattern).exists():
         return _members_of(pattern)
     # Path.glob takes no absolute pattern.
     found = [path for path in glob.glob(pattern) if Path(path).is_dir()]  # noqa: PTH207

@@ -58,6 +58,11 @@ def run(cfg: DictConfig) -> Strengths:
     if unknown:
         raise UserError(f"sets={unknown} is not in {source.name} data: use {', '.join(source.splits)}.")
     asked = [Asked.of(name, source.pairs(name), folds or 1) for name in sets]
+    empty = [one.split for one in asked if not len(one.pair_id)]
+    if empty:
+        raise UserError(
+            f"{source.name} data has no pairs in {', '.join(empty)}: leave it out of sets={sets}."
+        )
     for models in members:
         refuse_what_was_seen(models, asked)
     run_dir = Path(cfg.paths.run_dir)

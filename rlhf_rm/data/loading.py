@@ -1,9 +1,11 @@
 """Loaders whose items are whole optimiser steps, packed off the training thread."""
 
+import resource
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import lightning as L
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from rlhf_rm.data.batch import Step
@@ -109,6 +111,8 @@ def step_loader(
     on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
     if workers is None:
         workers = AHEAD if on_gpu else 0
+    if workers and torch.multiprocessing.get_sharing_strategy() == "file_descriptor":
+        allow_open_files()
     return StepLoader(
         StepDataset(collate),
         sampler=sampler,
@@ -117,6 +121,16 @@ def step_loader(
         persistent_workers=workers > 0,
         pin_memory=on_gpu,
     )
+
+
+def allow_open_files() -> None:
+    """Let this process, and those that it makes, hold as many open files as the system allows them.
+
+    A tensor that a worker hands over is an open file until it is freed, and a step of an ensemble has
+    thousands; beyond the limit, often 1,024, PyTorch loses the step and waits for it for ever.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _steps_an_epoch(trainer: L.Trainer, steps: int) -> int:

@@ -321,6 +321,21 @@ def test_bad_input_is_one_sentence(rlhf_rm, members, runs, overrides, message):
     assert ended.err.count("\n") == 1
 
 
+def test_runs_with_brackets_in_their_names_are_found_and_a_split_without_pairs_is_refused(
+    rlhf_rm, members, runs, tmp_path
+):
+    (tmp_path / "lr[1]").symlink_to(runs / "plain")
+    rows = [{"prompt": f"say {i}", "chosen": "yes", "rejected": "no"} for i in range(9)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = ["data=jsonl", f"data.path={tmp_path}/pairs.jsonl", "data.validation_fraction=0"]
+    named = f"members=['{tmp_path}/lr[1]/0','{tmp_path}/lr[1]/1']"
+    ended = rlhf_rm("vote", named, *data, "sets=[train,validation]", f"hydra.run.dir={tmp_path}/vote")
+    assert ended.code == 2 and "data has no pairs in validation: leave it out of sets=" in ended.err
+    assert not (tmp_path / "vote" / "strengths.parquet").exists()
+    ended = rlhf_rm("vote", named, *data, "sets=[train]", f"hydra.run.dir={tmp_path}/vote")
+    assert ended.code == 0, ended.err
+
+
 def test_a_vote_is_what_denoised_training_reads(rlhf_rm, small, members, tmp_path):
     assert rlhf_rm("vote", f"members={members}", f"hydra.run.dir={tmp_path}/vote").code == 0
     recipe = ["method=denoised", "denoise=vote_target", f"denoise.strengths={tmp_path}/vote"]

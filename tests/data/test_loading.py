@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -75,3 +77,18 @@ def test_who_packs_unless_it_is_said():
         0,
         3,
     )
+
+
+def test_a_step_of_more_tensors_than_files_may_be_open_at_first_comes_from_a_worker():
+    code = """
+import resource, torch
+from rlhf_rm.data.loading import step_loader
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (100, most))
+steps = step_loader(lambda indices: [torch.ones(1) for _ in range(300)], [[0], [1]], None, 1)
+print(sum(len(step) for step in steps))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert ended.stdout == "600\n", ended.stderr

@@ -447,6 +447,7 @@ def test_an_ensemble_resumes_bit_by_bit(rlhf_rm, small, tmp_path, kind):
         ),
         ([*LORA, "model.compile=true"], "leave model.compile=false"),
         (["members.kind=head", "adapter=lora"], "trains heads alone: leave the adapter out"),
+        (["strategy=ddp"], "method=ensemble trains on one device: use strategy=auto trainer.devices=1"),
     ],
 )
 def test_bad_input_is_one_sentence(rlhf_rm, small, overrides, message):
