@@ -128,7 +128,7 @@ REFUSED = {
     ),
     "bfloat16": (["model.dtype=bfloat16"], "model.dtype=bfloat16 would be trained through copies"),
     "compile": (["model.compile=true"], "model.compile=true does not go with"),
-    "ensemble": (["method=ensemble"], "does not run under strategy=deepspeed_zero3"),
+    "ensemble": (["method=ensemble"], "trains on one device: use strategy=auto"),
     "swav": (["method=contrastive", "contrastive=swav_pairs"], "SwAV gives its prototypes length 1"),
     "qlora": (["adapter=qlora"], "adapter=qlora keeps weights in 4 bits"),
     "float16": (["trainer.precision=16-mixed"], "use bf16-mixed"),

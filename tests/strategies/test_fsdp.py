@@ -260,20 +260,20 @@ def test_training_in_shards_is_that_of_whole_models(measure, overrides, small, t
 
 
 REFUSED = {
-    "ensemble": ["method=ensemble"],
-    "ppo_lora": ["method=ppo", "adapter=lora"],
-    "qlora": ["adapter=qlora"],
+    "ensemble": (["method=ensemble"], "trains on one device: use strategy=auto"),
+    "ppo_lora": (["method=ppo", "adapter=lora"], "use strategy=ddp"),
+    "qlora": (["adapter=qlora"], "use strategy=ddp"),
 }
 
 
-@pytest.mark.parametrize("overrides", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("overrides", "says"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_sharded_is_refused_before_anything_is_made(
-    overrides, rlhf_rm, small, tmp_path, monkeypatch
+    overrides, says, rlhf_rm, small, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("RLHF_RM_CACHE", str(tmp_path / "cache"))
     ended = rlhf_rm("train", *overrides, "strategy=fsdp", *small)
     assert ended.code == 2
-    assert "use strategy=ddp" in ended.err
+    assert says in ended.err
     assert not (tmp_path / "cache").exists()
 
 
@@ -291,11 +291,11 @@ class OwnShards(FSDPStrategy):
 
 def test_what_holds_of_shards_holds_of_a_subclass(small):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = compose("train", ["strategy=fsdp", "method=ensemble", *small])
+        cfg = compose("train", ["strategy=fsdp", "adapter=qlora", *small])
     cfg.trainer.strategy._target_ = f"{OwnShards.__module__}.OwnShards"
-    with pytest.raises(UserError, match="does not run under strategy=fsdp"):
+    with pytest.raises(UserError, match="which strategy=fsdp cannot shard"):
         check_strategy(cfg)
-    cfg.method.module._target_ = "rlhf_rm.methods.reward.RewardModule"
+    cfg.adapter._target_ = "rlhf_rm.models.adapter.NoAdapter"
     check_strategy(cfg)
 
 
