@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm.commands.quiet import quiet
@@ -42,11 +44,12 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     quiet()
     inputs = find_inputs(patterns(cfg.inputs))
     together = grouped([read_run(path, told(path)) for path in inputs.of(RUN)])
-    baseline = groups.named(together, cfg.baseline)
+    baseline = groups.named(together, as_typed(cfg.baseline, [group.name for group in together]))
+    name = baseline.name if baseline else None
     rows = [groups.row(group, baseline) for group in together]
     report: dict[str, Any] = {
         "runs": len(inputs.of(RUN)),
-        "baseline": baseline.name if baseline else None,
+        "baseline": name,
         "groups": rows,
         "inputs": [{"kind": kind, "directory": str(path)} for kind, path in inputs.found],
         "unfinished": [str(path) for path in inputs.unfinished],
@@ -54,15 +57,29 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     }
     of_others, numbers = _of_others(inputs)
     report |= numbers
-    sections = [*groups.sections(together, rows, cfg.baseline), *_details(together), *of_others]
+    sections = [*groups.sections(together, rows, name), *_details(together), *of_others]
     report["figures"] = {plot.name: plot.numbers for one in sections for plot in one.plots}
     run_dir = Path(cfg.paths.run_dir)
     write(run_dir, report, sections, _lead(inputs, together))
     if len(inputs.of(RUN)) > 1:
-        print(groups.as_text(groups.table(rows, cfg.baseline)))
+        print(groups.as_text(groups.table(rows, name)))
     print("\n".join(["", *_lead(inputs, together)]))
     print(f"\nreport  {run_dir / 'report.html'}, {run_dir / 'report.json'}, {run_dir}/*.png")
     return report
+
+
+def as_typed(value: Any, names: Sequence[str]) -> str | None:
+    """The one of some names that Hydra has read as this value, 1e-3 as 0.001; else the value as text."""
+
+    def read(name: str) -> str:
+        try:
+            return str(OverridesParser.create().parse_override(f"name={name}").value())
+        except HydraException:
+            return name
+
+    if value is None or value in names:
+        return value
+    return next((name for name in names if read(name) == str(value)), str(value))
 
 
 def patterns(inputs: Any) -> list[str]:

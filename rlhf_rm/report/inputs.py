@@ -66,7 +66,7 @@ def find_inputs(patterns: Sequence[str]) -> Inputs:
             inside = (
                 [directory]
                 if _known(directory)
-                else [one for one in sorted(directory.iterdir()) if _known(one)]
+                else [one for one in sorted(directory.iterdir(), key=_in_order) if _known(one)]
             )
             found |= {path: kind for path in inside if (kind := kind_of(path)) is not None}
             unfinished |= dict.fromkeys(path for path in inside if kind_of(path) is None)
@@ -83,6 +83,11 @@ def find_inputs(patterns: Sequence[str]) -> Inputs:
             "first (resume=auto for a run), or name others."
         )
     return Inputs([(kind, path) for path, kind in found.items()], list(unfinished), list(unknown))
+
+
+def _in_order(path: Path) -> tuple[int, str]:
+    """The jobs of a sweep are called by numbers: 2 comes before 10."""
+    return len(path.name), path.name
 
 
 def kind_of(directory: Path) -> str | None:

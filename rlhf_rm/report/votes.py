@@ -87,7 +87,7 @@ def _wrong(summary: Mapping[str, Any]) -> list[Table]:
     rows = [
         [f"labels that {summary['reference']} calls wrong", f"{wrong['share']:.1%}"],
         ["AUROC of −mean for them", f"{wrong['auroc']:.3f}"],
-        ["share of them in the weakest tenth", f"{wrong['precision_lowest_tenth']:.3f}"],
+        ["share of wrong labels in the weakest tenth", f"{wrong['precision_lowest_tenth']:.3f}"],
     ]
     rows += [
         [f"AUROC with {size} member{'s' * (size != '1')}", f"{value:.3f}"]

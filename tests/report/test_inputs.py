@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from rlhf_rm.commands.report import told
+from rlhf_rm.commands.report import as_typed, told
 from rlhf_rm.errors import UserError
 from rlhf_rm.report import evaluations, judgements, rounds, votes
 from rlhf_rm.report import run as one_run
@@ -34,6 +34,21 @@ def test_kinds_are_told_by_files_in_directories_sweeps_and_globs(artefacts, tmp_
     ]
     assert [path.name for path in found.unfinished] == ["2"]
     assert [path.name for path in found.unknown] == ["nothing"]
+
+
+def test_jobs_of_a_sweep_come_by_their_numbers(tmp_path):
+    for number in range(12):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "metrics.json").write_text("{}")
+    assert [path.name for _, path in find_inputs([str(tmp_path)]).found] == [str(n) for n in range(12)]
+
+
+def test_a_baseline_is_found_however_hydra_reads_its_name():
+    names = ["1e-3", "64", "false", "none", "lr=[1,2] x"]
+    for asked, name in ((0.001, "1e-3"), (64, "64"), (False, "false"), ("none", "none"), ("1e-3", "1e-3")):
+        assert as_typed(asked, names) == name
+    assert as_typed(None, names) is None
+    assert as_typed(0.5, names) == "0.5"
 
 
 def test_names_are_as_long_as_they_must_be(tmp_path):
