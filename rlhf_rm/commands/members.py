@@ -3,7 +3,6 @@
 import glob
 import hashlib
 import json
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from omegaconf import OmegaConf
 
 from rlhf_rm.commands.stored import read_config
 from rlhf_rm.errors import UserError, reading
-from rlhf_rm.files import fingerprint, read_json
+from rlhf_rm.files import fingerprint, in_order, read_json
 from rlhf_rm.models.hub import FILES, local_copy
 from rlhf_rm.models.load import base_of, find_model
 from rlhf_rm.models.reward import MEMBER
@@ -79,8 +78,7 @@ def _expand(pattern: str) -> list[str]:
     found = [path for path in glob.glob(pattern) if Path(path).is_dir()]  # noqa: PTH207
     if not found:
         raise UserError(f"members={pattern} matches no directory: name runs, exports, or a glob of them.")
-    found.sort(key=lambda path: [int(s) if s.isdigit() else s for s in re.split(r"(\d+)", path)])
-    return [member for path in found for member in _members_of(path)]
+    return [member for path in sorted(found, key=in_order) for member in _members_of(path)]
 
 
 def _members_of(run: str) -> list[str]:

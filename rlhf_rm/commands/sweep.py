@@ -12,7 +12,7 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 
-from rlhf_rm.files import write_json, write_text
+from rlhf_rm.files import in_order, write_json, write_text
 from rlhf_rm.overrides import ASKED, TYPED, typed
 
 # Of these a smaller value is better; of all others a larger one.
@@ -75,7 +75,7 @@ def read_jobs(directory: Path) -> list[Job]:
     since = begun.stat().st_mtime_ns if begun.is_file() else 0
     asked = [path / ASKED for path in directory.iterdir()]
     found = [file.parents[1] for file in asked if file.is_file() and file.stat().st_mtime_ns >= since]
-    return [read_job(path) for path in sorted(found, key=lambda path: (len(path.name), path.name))]
+    return [read_job(path) for path in sorted(found, key=in_order)]
 
 
 def read_job(path: Path) -> Job:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_rm.errors import UserError, reading
-from rlhf_rm.files import read_json
+from rlhf_rm.files import in_order, read_json
 
 RUN, VOTE, ROUNDS, EVALUATION, JUDGEMENT = "run", "vote", "rounds", "evaluation", "judgement"
 # Each kind, and the file by which it is known; the last that its command writes.
@@ -57,7 +57,7 @@ def find_inputs(patterns: Sequence[str]) -> Inputs:
     unfinished: dict[Path, None] = {}
     unknown: dict[Path, None] = {}
     for pattern in patterns:
-        paths = [Path(path) for path in sorted(glob.glob(pattern))]  # noqa: PTH207 — Path.glob takes no absolute one
+        paths = [Path(path) for path in sorted(glob.glob(pattern), key=in_order)]  # noqa: PTH207 — Path.glob takes no absolute one
         directories = [path for path in paths if path.is_dir()]
         if not directories:
             raise UserError(f"inputs={pattern} matches no directory: give {RECOGNISED}, or a glob of them.")
@@ -66,7 +66,7 @@ def find_inputs(patterns: Sequence[str]) -> Inputs:
             inside = (
                 [directory]
                 if _known(directory)
-                else [one for one in sorted(directory.iterdir(), key=_in_order) if _known(one)]
+                else [one for one in sorted(directory.iterdir(), key=in_order) if _known(one)]
             )
             found |= {path: kind for path in inside if (kind := kind_of(path)) is not None}
             unfinished |= dict.fromkeys(path for path in inside if kind_of(path) is None)
@@ -83,11 +83,6 @@ def find_inputs(patterns: Sequence[str]) -> Inputs:
             "first (resume=auto for a run), or name others."
         )
     return Inputs([(kind, path) for path, kind in found.items()], list(unfinished), list(unknown))
-
-
-def _in_order(path: Path) -> tuple[int, str]:
-    """The jobs of a sweep are called by numbers: 2 comes before 10."""
-    return len(path.name), path.name
 
 
 def kind_of(directory: Path) -> str | None:

@@ -36,11 +36,13 @@ def test_kinds_are_told_by_files_in_directories_sweeps_and_globs(artefacts, tmp_
     assert [path.name for path in found.unknown] == ["nothing"]
 
 
-def test_jobs_of_a_sweep_come_by_their_numbers(tmp_path):
-    for number in range(12):
-        (tmp_path / str(number)).mkdir()
-        (tmp_path / str(number) / "metrics.json").write_text("{}")
-    assert [path.name for _, path in find_inputs([str(tmp_path)]).found] == [str(n) for n in range(12)]
+@pytest.mark.parametrize("inputs", ["", "/*"])
+def test_runs_come_by_their_numbers_and_names(tmp_path, inputs):
+    names = [*map(str, range(12)), "flip_margin", "lr=2", "lr=10", "none"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text("{}")
+    assert [path.name for _, path in find_inputs([f"{tmp_path}{inputs}"]).found] == names
 
 
 def test_a_baseline_is_found_however_hydra_reads_its_name():
