@@ -9,9 +9,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm.callbacks.best import BestCheckpoint
 from rlhf_rm.data.denoised import DenoisedDataModule, refuse_no_recipe
+from rlhf_rm.data.ensemble import ONE_DEVICE
 from rlhf_rm.data.relabel import Relabelling
 from rlhf_rm.errors import UserError
 from rlhf_rm.losses.swav import SwAVLoss
+from rlhf_rm.methods.ensemble import EnsembleRewardModule
 from rlhf_rm.methods.policy import PolicyModule
 from rlhf_rm.methods.step import StepModule
 from rlhf_rm.models.adapter import NoAdapter
@@ -169,11 +171,9 @@ def check_strategy(cfg: DictConfig) -> None:
         UserError: see above.
     """
     strategy = cfg.trainer.get("strategy")
-    if _method(cfg).one_device and strategy not in (None, "auto"):
-        raise UserError(
-            "method=ensemble trains on one device: use strategy=auto trainer.devices=1; to use more, train "
-            "the members as runs of their own, -m 'seed=range(10)'."
-        )
+    # A reduction over ranks, were it of one, waits for the gradients of all members at once.
+    if issubclass(_method(cfg), EnsembleRewardModule) and strategy not in (None, "auto"):
+        raise UserError(ONE_DEVICE)
     kind = get_class(strategy._target_) if OmegaConf.is_dict(strategy) else None
     if kind is not None and issubclass(kind, DeepSpeedStrategy):
         name = f"strategy=deepspeed_zero{strategy.stage}"

@@ -25,6 +25,10 @@ from rlhf_rm.files import cached_directory, fingerprint
 log = logging.getLogger(__name__)
 TREES = 256  # of which features are computed at once
 FEATURES = "features.npy"
+ONE_DEVICE = (
+    "method=ensemble trains on one device: use strategy=auto trainer.devices=1; to use more, train the "
+    "members as runs of their own, -m 'seed=range(10)'."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +113,7 @@ class EnsembleDataModule(PreferenceDataModule):
         """Steps of ``batch_size`` examples for each member, shuffled by a seed of its own."""
         assert self.trainer is not None
         if self.trainer.world_size > 1:
-            raise UserError(
-                "method=ensemble trains on one device: with trainer.devices=1 it is right; to use more, "
-                "train the members as runs of their own, -m 'seed=range(10)'."
-            )
+            raise UserError(ONE_DEVICE)
         train = self.split("train")
         samplers = [
             step_sampler(self.trainer, train.sizes, batch_size=self.batch_size, seed=self.seed * 1000 + m)

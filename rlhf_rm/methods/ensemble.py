@@ -27,7 +27,6 @@ class EnsembleRewardModule(RewardModule):
 
     shards = False
     zero = False
-    one_device = True  # a reduction over ranks waits for the gradients of all members at once
 
     @property
     def ensemble(self) -> Ensemble:

@@ -44,7 +44,6 @@ class StepModule(L.LightningModule, ABC):
         model: what is trained.
         shards: whether it may lie in shards on several ranks (FSDP2).
         zero: whether DeepSpeed may train it.
-        one_device: whether it is trained on one device alone, without a strategy.
         measures: what is logged of validation as ``val/NAME`` and of the test as ``test/NAME``.
         validated: how names begin of what is logged of validation alone, as ``val/NAME``.
         history: what is worth reading of the run so far, such as ``{"step": 8, "texts": [{…}]}``.
@@ -54,7 +53,6 @@ class StepModule(L.LightningModule, ABC):
     validated: tuple[str, ...] = ()
     shards = False
     zero = False
-    one_device = False
     model: Any
 
     def __init__(
