@@ -325,7 +325,7 @@ def test_each_token_that_is_imitated_weighs_the_same_on_every_rank(tiny_ppo, tok
     actor, losses = tiny_ppo.make_policy(tokenizer), []
     for rank in range(2):
         datamodule.trainer = SimpleNamespace(global_rank=rank)
-        losses += [actor(text) for text in datamodule._texts_of(0)]
+        losses.append(torch.cat([actor(text) for text in datamodule._texts_of(0)]))
     assert len(losses[0]) != len(losses[1])
     torch.cat(losses).mean().backward()
     for name, parameter in actor.named_parameters():
