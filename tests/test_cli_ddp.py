@@ -25,7 +25,7 @@ def run(arguments, cache, **env):
 
 @pytest.mark.parametrize(
     ("entry", "seeds"),
-    [(["train.py"], [1, 2]), (["-m", "rlhf_rm.cli", "train"], [1])],
+    [(["train.py"], [1, 2]), pytest.param(["-m", "rlhf_rm.cli", "train"], [1], marks=pytest.mark.slow)],
     ids=["train.py", "rlhf-rm"],
 )
 def test_each_job_of_a_sweep_has_two_ranks(entry, seeds, small, cache, tmp_path):

@@ -221,7 +221,8 @@ def test_the_state_of_another_optimiser_is_not_gone_on_from(rlhf_rm, small, tmp_
     assert ended.code == 2 and "belongs to another model" in ended.err, ended.err
 
 
-@pytest.mark.parametrize("method", ["reward", pytest.param("sft", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["reward", "sft"])
 def test_adapters_in_shards_go_on_from_what_alone_is_trained(method, rlhf_rm, small, train, tmp_path):
     lora = [f"method={method}", "adapter=lora", *small]  # of sft the frozen embeddings have two names
     train(tmp_path / "run", "strategy=fsdp", "trainer.devices=2", *lora)
