@@ -24,6 +24,7 @@ from rlhf_rm.commands.member_scores import (
 from rlhf_rm.commands.members import Model, find_members, run_of
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.rows import ALL
+from rlhf_rm.data.spool import Chain, View
 from rlhf_rm.data.strengths import MANIFEST, Strengths, from_members, write_strengths
 from rlhf_rm.data.types import PreferencePair, PreferenceSource
 from rlhf_rm.data.worth_reading import worth_reading, write_worth_reading
@@ -71,9 +72,12 @@ def run(cfg: DictConfig) -> Strengths:
         for number, models in enumerate(members):
             rows.append(member_differences(cfg, models, source, asked, bar))
             log.info("member %d of %d: %s", number + 1, len(members), models[0].run)
-    strengths = from_members([name for one in asked for name in one.pair_id], np.concatenate(rows))
-    by_name = {pair.pair_id: pair for name in reversed(sets) for pair in reversed(source.pairs(name))}
-    distinct = [by_name[name] for name in strengths.pair_id]
+    names = [name for one in asked for name in one.pair_id]
+    strengths = from_members(names, np.concatenate(rows))
+    row_of = {name: at for at, name in reversed(list(enumerate(names)))}
+    # Texts stay where the source keeps them: on the disk, if it read them from files.
+    given = Chain(source.pairs(name) for name in sets)
+    distinct: Sequence[PreferencePair] = View(given, np.array([row_of[name] for name in strengths.pair_id]))
     summary = summarise(strengths, notes_of(distinct))
     # Killed between the two, new strengths without a manifest are left, not beside another vote's.
     (run_dir / MANIFEST).unlink(missing_ok=True)

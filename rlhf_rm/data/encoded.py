@@ -22,6 +22,7 @@ from rlhf_rm.data.types import Message, PreferencePair
 
 IDENTICAL = ("drop", "keep")
 REPORT = "report.json"
+FORMAT = 2  # of what is written here; the next one whenever equal input leaves other files
 PROBES = 8  # pairs whose text is kept, to compare an export by
 CHUNK = 1024  # pairs tokenised at once
 
@@ -91,6 +92,10 @@ def encode_pairs(
                 kept = _keep(group, encoded, counts, encoder.too_long, identical)
                 if not kept:
                     continue
+                # Responses that truncation made equal are one branch: two of them, in other places of a
+                # row, have rewards that differ in the last bits, and a tie would go to either.
+                first = _first_equal(encoded)
+                kept = [(pair, first[chosen], first[rejected]) for pair, chosen, rejected in kept]
                 used = sorted({branch for _, *sides in kept for branch in sides})
                 for pair, chosen, rejected in kept:
                     sides = {"chosen": used.index(chosen), "rejected": used.index(rejected)}
@@ -162,6 +167,12 @@ def _encode(encoder: DialogueEncoder, groups: Sequence[Group]) -> Iterator[list[
     encoded = iter(encoder.encode(dialogues, names=names))
     for group in groups:
         yield [next(encoded) for _ in _responses(group)]
+
+
+def _first_equal(encoded: Sequence[Encoded]) -> list[int]:
+    """For each response the first one of the same token ids."""
+    first: dict[bytes, int] = {}
+    return [first.setdefault(one.ids.tobytes(), number) for number, one in enumerate(encoded)]
 
 
 def _keep(

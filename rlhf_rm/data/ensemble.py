@@ -142,16 +142,16 @@ class EnsembleDataModule(PreferenceDataModule):
     def _compute(self, features: Callable[[Rows], Tensor], file: Path, device: torch.device) -> None:
         train = self.split("train")
         first = train.trees.first_branch_N
-        found: NDArray[np.float32] | None = None
+        found: NDArray[np.float32] | None = None  # in the file, since they may be more than the memory
         for at in range(0, len(train.trees), TREES):
             for rows, order in self.packing.pack(train.trees[at : at + TREES]):
                 values = features(rows.to(device)).cpu().numpy()
                 where = np.concatenate([np.arange(first[at + i], first[at + i + 1]) for i in order])
                 if found is None:
-                    found = np.empty((first[-1], values.shape[1]), np.float32)
+                    shape = (int(first[-1]), values.shape[1])
+                    found = np.lib.format.open_memmap(file, mode="w+", dtype=np.float32, shape=shape)
                 found[where] = values
         assert found is not None
-        np.save(file, found)
         log.info("train: features of %s responses are computed, once", f"{len(found):,}")
 
     def _step(self, indices: Sequence[Any]) -> EnsembleStep:

@@ -10,7 +10,7 @@ from typing import Any
 from rlhf_rm import __version__
 from rlhf_rm.data.batch import PairBatch, Step
 from rlhf_rm.data.encode import Dialogue
-from rlhf_rm.data.encoded import REPORT, EncodedPairs, encode_pairs
+from rlhf_rm.data.encoded import FORMAT, REPORT, EncodedPairs, encode_pairs
 from rlhf_rm.data.loading import StepLoader
 from rlhf_rm.data.module import StepDataModule
 from rlhf_rm.data.preference_split import PreferenceSplit
@@ -225,6 +225,7 @@ class PreferenceDataModule(StepDataModule):
     def _key(self, name: str) -> str:
         return fingerprint(
             __version__,
+            FORMAT,
             self.source.fingerprint(),
             name,
             self.tokenizer.backend_tokenizer.to_str(),

@@ -22,8 +22,9 @@ SIZES = (1, 2, 5, 10, 20, 50)  # of ensembles
 
 def notes_of(pairs: Sequence[PreferencePair]) -> dict[str, NDArray[np.float64]]:
     """The notes of pairs by name, (B,) each; NaN where a pair has none."""
-    names = sorted({name for pair in pairs for name in pair.notes})
-    return {name: np.array([pair.notes.get(name, np.nan) for pair in pairs]) for name in names}
+    rows = [pair.notes for pair in pairs]  # once: each pair may be read from the disk
+    names = sorted({name for notes in rows for name in notes})
+    return {name: np.array([notes.get(name, np.nan) for notes in rows]) for name in names}
 
 
 def summarise(strengths: Strengths, notes: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:

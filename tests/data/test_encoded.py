@@ -65,7 +65,22 @@ def test_pairs_that_truncation_makes_identical_are_dropped_or_kept_as_ties(encod
     assert (dropped.report["pairs_too_long"], dropped.report["responses_cut"]) == (2, 2)
     kept = encode(encoder(tokenizer, 8), pairs, "keep")
     assert (len(kept), kept.report["pairs_identical"], kept.report["pairs_dropped_identical"]) == (2, 1, 0)
-    assert kept.trees[0].shared == 7  # each branch keeps a token of its own
+    assert kept.trees.branches().tolist() == [1, 2]  # equal responses are one
+    assert (kept.report["tokens"], kept.report["tokens_shared_once"]) == (8 + 16, 8 + 10)
+
+
+def test_equal_responses_of_a_group_are_one_branch(encode, tokenizer):
+    texts = ["0123456789", "01234567", "x"]
+    pairs = [
+        PreferencePair(PROMPT, texts[a], texts[b], id=f"{a}{b}", group="g")
+        for a, b in [(0, 1), (0, 2), (1, 2)]
+    ]
+    for identical, names in (("keep", ["01", "02", "12"]), ("drop", ["02", "12"])):
+        found = encode(encoder(tokenizer, 8), pairs, identical)
+        assert found.strings("id") == names
+        assert found.trees.branches().tolist() == [2]
+        assert found.numbers("chosen").tolist() == [0] * len(names)
+        assert found.numbers("rejected").tolist() == [1] * len(names) if identical == "drop" else [0, 1, 1]
 
 
 def test_the_report_counts_tokens_with_and_without_sharing(encode, tokenizer):
