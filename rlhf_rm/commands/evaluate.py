@@ -9,11 +9,12 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.progress import Progress
 
+from rlhf_rm.commands.output import results_directory
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.commands.stored import stored_config
 from rlhf_rm.commands.summary import describe
 from rlhf_rm.data.preference import PreferenceDataModule
-from rlhf_rm.data.rows import ALL
+from rlhf_rm.data.rows import ALL, RowSource
 from rlhf_rm.data.strengths import Strengths, read_strengths
 from rlhf_rm.data.trained_on import trained_on
 from rlhf_rm.data.types import PreferenceSource
@@ -33,9 +34,10 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     """Measure a model on each of the sets and write ``evaluation.json`` with its figures.
 
     Raises:
-        UserError: no such run or data.
+        UserError: no such run or data, or a directory that holds a training.
     """
     quiet()
+    run_dir = results_directory(cfg)
     loaded = load_reward_model(
         cfg.run,
         instantiate(cfg.attention),
@@ -46,7 +48,6 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     source: PreferenceSource = instantiate(data_config(cfg, cfg.run))
     names = sets_of(cfg.evaluate.sets, source) or [default_set(cfg, source)]
     datamodule = pairs_to_score(cfg, source, loaded, keep_identical=False)
-    run_dir = Path(cfg.paths.run_dir)
     strengths = read_strengths(Path(cfg.evaluate.strengths)) if cfg.evaluate.strengths else None
     sets: dict[str, Any] = {}
     shown: dict[str, Any] = {}
@@ -116,8 +117,9 @@ def sets_of(given: Any, source: PreferenceSource) -> list[str]:
 
 
 def default_set(cfg: DictConfig, source: PreferenceSource) -> str:
-    """The whole of a file that was named; the test split of a run's own data and of the world."""
-    return ALL if cfg.get("data") is not None and ALL in source.splits else "test"
+    """The whole of data that was named, unless it has rows of its own for a test; else the test split."""
+    whole = cfg.get("data") is not None and ALL in source.splits
+    return ALL if whole and not (isinstance(source, RowSource) and "test" in source.parts()) else "test"
 
 
 def measure(

@@ -4,13 +4,13 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.progress import Progress
 
+from rlhf_rm.commands.output import results_directory
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.prompts import Prompt
 from rlhf_rm.data.response_file import read_responses
@@ -25,9 +25,11 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     """Judge each response of ``a`` against that of ``b`` and write ``judgement.json`` and ``verdicts.jsonl``.
 
     Raises:
-        UserError: files that cannot be compared, or a judge that cannot judge them.
+        UserError: files that cannot be compared, a judge that cannot judge them, or a directory that
+            holds a training.
     """
     quiet()
+    run_dir = results_directory(cfg)
     a, b = (read_responses(path, cfg.on_bad_row) for path in (cfg.a, cfg.b))
     comparisons = compared(a, b, cfg)
     judge: Judge = instantiate(cfg.judge)
@@ -35,7 +37,6 @@ def run(cfg: DictConfig) -> dict[str, Any]:
         task = bar.add_task("judging", total=len(comparisons))
         verdicts = judged(judge, comparisons, lambda done: bar.advance(task, done))
     summary = summarise(verdicts, [repr(one.messages) for one in comparisons])
-    run_dir = Path(cfg.paths.run_dir)
     lines = [
         json.dumps(
             {"prompt": [m._asdict() for m in one.messages], "a": one.a, "b": one.b, "verdict": verdict}

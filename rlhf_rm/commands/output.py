@@ -1,7 +1,9 @@
-"""The file that a command is told to write, looked at before the work that it is for."""
+"""Where a command is told to write, looked at before the work that it is for."""
 
 import tempfile
 from pathlib import Path
+
+from omegaconf import DictConfig
 
 from rlhf_rm.errors import UserError
 
@@ -23,3 +25,18 @@ def check_output(output: Path) -> None:
             f"output={output} cannot be written, since no file can be made in {output.parent} "
             f"({error.strerror}): name one elsewhere."
         ) from error
+
+
+def results_directory(cfg: DictConfig) -> Path:
+    """The directory that a command leaves its results in, which is no training's.
+
+    Raises:
+        UserError: it holds a training, whose figures and pairs worth reading would be replaced.
+    """
+    run_dir = Path(cfg.paths.run_dir)
+    if any((run_dir / name).exists() for name in ("checkpoints", "metrics.json")):
+        raise UserError(
+            f"{run_dir} holds a training, of which files would be replaced: choose another directory with "
+            "hydra.run.dir=DIR."
+        )
+    return run_dir

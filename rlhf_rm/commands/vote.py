@@ -22,6 +22,7 @@ from rlhf_rm.commands.member_scores import (
     refuse_what_was_seen,
 )
 from rlhf_rm.commands.members import Model, find_members, run_of
+from rlhf_rm.commands.output import results_directory
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.rows import ALL
 from rlhf_rm.data.spool import Chain, View
@@ -44,9 +45,11 @@ def run(cfg: DictConfig) -> Strengths:
     Members that were scored before, in the same directory, on the same data, are not scored again.
 
     Raises:
-        UserError: no such members or data, or members that cannot vote together.
+        UserError: no such members or data, members that cannot vote together, or a directory that
+            holds a training.
     """
     quiet()
+    run_dir = results_directory(cfg)
     folds = _folds(cfg.fold)
     members = find_members(_texts(cfg.members), folds)
     refuse_other_templates(members, cfg.template)
@@ -66,7 +69,6 @@ def run(cfg: DictConfig) -> Strengths:
         )
     for models in members:
         refuse_what_was_seen(models, asked)
-    run_dir = Path(cfg.paths.run_dir)
     rows: list[NDArray[np.float64]] = []
     with Progress(transient=True, disable=not sys.stdout.isatty()) as bar:
         for number, models in enumerate(members):

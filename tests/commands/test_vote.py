@@ -297,6 +297,18 @@ def test_members_of_different_tokenizers_vote_each_with_its_own(rlhf_rm, small, 
 
 
 @pytest.mark.parametrize(
+    "command", ["vote members=[{0},{1}]", "evaluate run={1}", "judge judge=gold a=x.jsonl b=y.jsonl"]
+)
+def test_the_directory_of_a_training_is_not_written_over(rlhf_rm, members, runs, command):
+    here = runs / "plain" / "0"
+    before = {path: path.read_bytes() for path in here.glob("*.*") if path.is_file()}
+    words = command.format(here, runs / "plain" / "1").split()
+    ended = rlhf_rm(*words, f"hydra.run.dir={here}")
+    assert ended.code == 2 and f"{here} holds a training" in ended.err
+    assert before == {path: path.read_bytes() for path in before}
+
+
+@pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["members={runs}/plain/0"], "a vote takes at least 2 members, but members="),
