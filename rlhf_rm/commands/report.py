@@ -112,12 +112,15 @@ def told(run_dir: Path) -> dict[str, str]:
 
 def write(run_dir: Path, report: dict[str, Any], sections: Sequence[Section], lead: Sequence[str]) -> None:
     """Leave the numbers, the figures, and the page of both; each figure is drawn once."""
-    write_json(run_dir / "report.json", report)
+    import matplotlib
+
     drawings = {}
-    for plot in (plot for one in sections for plot in one.plots):
-        figure = plot.figure()
-        figure.savefig(run_dir / f"{plot.name}.png")
-        drawings[plot.name] = palettes(figure)
+    with matplotlib.rc_context({"text.parse_math": False}):  # a name with two $ is no formula
+        for plot in (plot for one in sections for plot in one.plots):
+            figure = plot.figure()
+            figure.savefig(run_dir / f"{plot.name}.png")
+            drawings[plot.name] = palettes(figure)
+    write_json(run_dir / "report.json", report)
     write_text(run_dir / "report.html", page("Report", lead, sections, drawings))
 
 

@@ -1,6 +1,6 @@
 """The section on one evaluation: a reward model on one preference set or several."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ COLUMNS = {
     "length_correlation": "rank correlation with length",
     "accuracy_longer_rejected": "rejected longer",
     "accuracy_longer_chosen": "chosen longer",
+    "trained_on": "pairs it was trained on",
 }
+ONLY_WHERE_THERE = ("trained_on",)  # columns that are left out where no set has any
 
 
 def section(directory: Path, name: str) -> tuple[Section, dict[str, Any]]:
@@ -40,7 +42,11 @@ def section(directory: Path, name: str) -> tuple[Section, dict[str, Any]]:
     prefix = f"evaluation_{slug(name)}"
     with expecting(file):
         sets: dict[str, Any] = told["sets"]
-        table = Table(["", *COLUMNS.values()], [[one, *_cells(sets[one])] for one in sets])
+        columns = [
+            key for key in COLUMNS if key not in ONLY_WHERE_THERE or any(key in one for one in sets.values())
+        ]
+        rows = [[name, *_cells(one, columns)] for name, one in sets.items()]
+        table = Table(["", *(COLUMNS[key] for key in columns)], rows)
         plots = _of_sets(sets, prefix)
         lead = f"{directory}: {told['run']} on {', '.join(sets)}."
     with expecting(figures_file):
@@ -78,9 +84,9 @@ def _of_sets(sets: Mapping[str, Any], prefix: str) -> list[Plot]:
     return plots
 
 
-def _cells(measured: Mapping[str, Any]) -> list[str]:
+def _cells(measured: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
     cells = []
-    for key in COLUMNS:
+    for key in columns:
         value = measured.get(key)
         if value is None or isinstance(value, int):
             cells.append("–" if value is None else f"{value:,}")

@@ -22,6 +22,7 @@ METRICS = (
     "reward",
     "reward_reference",
     "length",
+    "length_reference",
     "perplexity",
 )
 COMPARED = ("accuracy", "gold", "reward")  # of policies the first that two groups have measured

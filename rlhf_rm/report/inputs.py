@@ -66,7 +66,7 @@ def find_inputs(patterns: Sequence[str]) -> Inputs:
             inside = (
                 [directory]
                 if _known(directory)
-                else [one for one in sorted(directory.iterdir(), key=in_order) if _known(one)]
+                else [one for one in sorted(directory.iterdir(), key=in_order) if _shown(one) and _known(one)]
             )
             found |= {path: kind for path in inside if (kind := kind_of(path)) is not None}
             unfinished |= dict.fromkeys(path for path in inside if kind_of(path) is None)
@@ -134,6 +134,11 @@ def read(file: Path) -> Any:
 def expecting(file: Path) -> AbstractContextManager[None]:
     """Take what is missing or of another type in the block for damage of this file; see :func:`reading`."""
     return reading(file, f"make it anew, or leave {file.parent} out")
+
+
+def _shown(path: Path) -> bool:
+    """Whether it is not hidden, as what Hydra keeps of a command is, in which lies a config.yaml too."""
+    return not path.name.startswith(".")
 
 
 def _known(path: Path) -> bool:

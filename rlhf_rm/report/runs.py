@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from rlhf_rm.errors import UserError
 from rlhf_rm.report.inputs import expecting, read
+from rlhf_rm.rounds.stage import NOT_INPUT
 
-# Settings that say where a run is, not what it is.
-ELSEWHERE = ("hydra.", "paths.", "launcher", "logger", "resume")
+# Settings that say where and how a run was made, not what it is.
+ELSEWHERE = ("hydra.", "paths.", "launcher", "resume", "traceback", *NOT_INPUT)
 DEFAULTS = "defaults"  # the group that was told nothing of what varies
 SEED, DATA_SEED = "seed", "data.seed"
 STRENGTHS = "denoise.strengths"
@@ -23,7 +26,7 @@ class TrainedRun:
 
     Args:
         directory: where it lies.
-        overrides: what it was told, by key, as text.
+        overrides: what it was told, by key, as text; and its seeds in any case.
         metrics: of the test by name, of the last validation as ``val/NAME``.
         curves: of each metric the (step, value) that were logged.
         results: all of its metrics.json.
@@ -73,7 +76,8 @@ def read_run(directory: Path, overrides: Mapping[str, str]) -> TrainedRun:
     Raises:
         UserError: a file of it is damaged.
     """
-    metrics, curves, figures = (directory / name for name in ("metrics.json", "metrics.csv", "figures.json"))
+    names = ("metrics.json", "metrics.csv", "figures.json", "config.yaml")
+    metrics, curves, figures, config = (directory / name for name in names)
     results = read(metrics)
     with expecting(metrics):
         test: Mapping[str, Any] = next(iter(results["sets"].values()), {})
@@ -82,8 +86,17 @@ def read_run(directory: Path, overrides: Mapping[str, str]) -> TrainedRun:
     with expecting(curves):
         logged = read_curves(curves)
     kept = {key: value for key, value in overrides.items() if not key.startswith(ELSEWHERE)}
+    if config.is_file():
+        with expecting(config):
+            kept |= _seeds(yaml.safe_load(config.read_text(encoding="utf-8")))
     drawn = read(figures) if figures.is_file() else {}
     return TrainedRun(directory, kept, numbers, logged, results, drawn)
+
+
+def _seeds(config: Mapping[str, Any]) -> dict[str, str]:
+    """A run's seeds by key: one that was left at its default is equal to one that was told the same."""
+    given = {SEED: config.get("seed"), DATA_SEED: (config.get("data") or {}).get("seed")}
+    return {key: str(value) for key, value in given.items() if value is not None}
 
 
 def grouped(runs: Sequence[TrainedRun]) -> list[Group]:
@@ -93,7 +106,7 @@ def grouped(runs: Sequence[TrainedRun]) -> list[Group]:
         UserError: two runs are the same in everything.
     """
     varying = [key for key in differing([run.overrides for run in runs]) if key not in (SEED, DATA_SEED)]
-    if any(DATA_SEED in run.overrides for run in runs) and _one_vote_a_world(runs, varying):
+    if len({run.overrides.get(DATA_SEED) for run in runs}) > 1 and _one_vote_a_world(runs, varying):
         varying = [key for key in varying if key != STRENGTHS]
     groups: dict[tuple[tuple[str, str], ...], dict[str, TrainedRun]] = {}
     for run in runs:

@@ -35,8 +35,8 @@ def section(directory: Path, name: str) -> tuple[Section, dict[str, Any]]:
         tables = [_quantiles(summary["quantiles"]), *_wrong(summary)]
     with expecting(directory / FILE):
         pairs = read_worth_reading(directory)
-    members = len(strengths.members_MB)
-    lead = f"{directory}: how strong {members} reward models find each preference."
+    members = len(strengths.members_MB)  # 0 of strengths that others wrote as means alone
+    lead = f"{directory}: how strong {members or 'several'} reward models find each preference."
     if not pairs:
         lead += (
             f" It kept no {FILE}, so there are no pairs to read here: the same vote command again writes it."
@@ -57,7 +57,7 @@ def _plots(shown: Mapping[str, Any], prefix: str) -> list[Plot]:
 
 def _facts(summary: Mapping[str, Any], members: int) -> list[Fact]:
     facts = [
-        Fact("pairs", f"{summary['pairs']:,}", f"{members} members"),
+        Fact("pairs", f"{summary['pairs']:,}", f"{members} members" if members else ""),
         Fact("labels against the vote", f"{summary['negative']:.1%}"),
         Fact(
             "median strength",

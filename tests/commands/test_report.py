@@ -24,7 +24,7 @@ def test_denoising_ends_in_a_table_with_paired_differences_and_curves(rlhf_rm, s
     report = json.loads((tmp_path / "report/report.json").read_text())
     assert report["runs"] == 4 and [group["name"] for group in report["groups"]] == ["none", "flip"]
     none, flip = report["groups"]
-    assert flip["seeds"] == ["1/", "2/"] and flip["metrics"]["accuracy"]["seeds"] == 2
+    assert flip["seeds"] == ["1/0", "2/0"] and flip["metrics"]["accuracy"]["seeds"] == 2
     files = [runs / str(job) / "metrics.json" for job in range(4)]
     a, b, c, d = (json.loads(file.read_text())["sets"]["test"]["accuracy"] for file in files)
     assert flip["against_baseline"]["accuracy"]["mean"] == pytest.approx((c + d - a - b) / 2)

@@ -103,7 +103,9 @@ def shifted_rewards(seed, scale):
 def write_started(directory, overrides):
     directory.mkdir(parents=True)
     (directory / "overrides.yaml").write_text(json.dumps(list(overrides)))
-    (directory / "config.yaml").write_text("seed: 1\n")
+    told = dict(one.split("=", 1) for one in overrides if "=" in one)
+    config = {"seed": int(told.get("seed", 1)), "data": {"seed": int(told.get("data.seed", 0))}}
+    (directory / "config.yaml").write_text(json.dumps(config))
 
 
 def write_vote(directory, gold=True, members=4):

@@ -2,15 +2,18 @@
 
 import json
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from rlhf_rm.commands.report import as_typed, told
+from rlhf_rm.data.strengths import from_members, write_strengths
 from rlhf_rm.errors import UserError
 from rlhf_rm.report import evaluations, judgements, rounds, votes
 from rlhf_rm.report import run as one_run
 from rlhf_rm.report.inputs import find_inputs, short_names
-from rlhf_rm.report.runs import read_run
+from rlhf_rm.report.runs import grouped, read_run
 
 
 def test_kinds_are_told_by_files_in_directories_sweeps_and_globs(artefacts, tmp_path):
@@ -22,6 +25,7 @@ def test_kinds_are_told_by_files_in_directories_sweeps_and_globs(artefacts, tmp_
     artefacts.write_evaluation(tmp_path / "all/evaluation")
     artefacts.write_judgement(tmp_path / "all/judgement")
     (tmp_path / "all/nothing").mkdir()
+    artefacts.write_started(tmp_path / "sweep/.hydra", [])
     (tmp_path / "all/file.txt").touch()
     found = find_inputs([str(tmp_path / "sweep"), str(tmp_path / "all/*"), str(tmp_path / "sweep/1")])
     assert [(kind, path.name) for kind, path in found.found] == [
@@ -100,6 +104,7 @@ READ = {
     "metrics.json": ("write_run", lambda path: read_run(path, {})),
     "metrics.csv": ("write_run", lambda path: read_run(path, {})),
     "overrides.yaml": ("write_run", told),
+    "config.yaml": ("write_run", lambda path: read_run(path, {})),
     "figures.json": ("write_run", lambda path: one_run.section(read_run(path, {}), "x", "run_x")),
     "worth_reading.jsonl": ("write_vote", lambda path: votes.section(path, "x")),
     "manifest.json": ("write_vote", lambda path: votes.section(path, "x")),
@@ -123,6 +128,8 @@ def test_a_damaged_file_is_named(artefacts, tmp_path, name, damage):
         "bytes": b"\xff\xfe\0",
     }
     file.write_bytes(contents[damage])
+    if (name, damage) == ("config.yaml", "other"):
+        file.write_bytes(b"data: 3\n")
     if name == "metrics.csv":
         file.write_bytes(b"step,val/accuracy\n10,much\n" if damage != "bytes" else b"step,a\n1,\xff\n")
     with pytest.raises(UserError) as raised:
@@ -138,6 +145,42 @@ def test_what_a_run_was_told_is_read_as_it_was_typed(artefacts, tmp_path):
     assert told(tmp_path) == {"run": str(tmp_path)}
 
 
+def test_a_seed_that_was_left_at_its_default_is_the_same_seed(artefacts, tmp_path):
+    told = {
+        "a": {"loss": "hinge", "seed": "1"},
+        "b": {"loss": "logexp"},
+        "c": {"loss": "logexp", "seed": "2"},
+    }
+    runs = [
+        read_run(artefacts.write_run(tmp_path / name, int(one.get("seed", 1))), {**one, "traceback": name})
+        for name, one in told.items()
+    ]
+    first, second = grouped(runs)
+    assert (first.name, second.name) == ("hinge", "logexp")
+    assert first.runs.keys() < second.runs.keys()
+    with pytest.raises(UserError, match="have the same settings and seed"):
+        grouped([*runs, read_run(tmp_path / "b", {"loss": "logexp", "seed": "1", "loader.workers": "0"})])
+
+
+def test_a_name_with_two_dollars_is_shown_as_it_is(artefacts, report, tmp_path):
+    for seed, name in enumerate(("a$\\frac$", "b")):
+        artefacts.write_run(tmp_path / f"runs/{seed}", overrides=[f"wandb.group={name}"])
+    made = report(tmp_path / "runs")
+    assert "a$\\frac$" in (made / "report.html").read_text()
+    assert (made / "accuracy.png").is_file()
+
+
+def test_a_set_that_was_trained_on_says_so(artefacts, tmp_path):
+    evaluation = artefacts.write_evaluation(tmp_path / "it")
+    before, _ = evaluations.section(evaluation, "x")
+    kept = json.loads((evaluation / "evaluation.json").read_text())
+    kept["sets"]["test"]["trained_on"] = 7
+    (evaluation / "evaluation.json").write_text(json.dumps(kept))
+    after, _ = evaluations.section(evaluation, "x")
+    assert list(after.tables[0].head) == [*before.tables[0].head, "pairs it was trained on"]
+    assert [line[-1] for line in after.tables[0].rows] == ["7", "–"]
+
+
 def test_inputs_that_keep_little_are_reported_with_what_they_have(artefacts, tmp_path):
     run = artefacts.write_run(tmp_path / "run")
     vote = artefacts.write_vote(tmp_path / "vote", gold=False)
@@ -151,6 +194,10 @@ def test_inputs_that_keep_little_are_reported_with_what_they_have(artefacts, tmp
     assert "kept no figures.json" in section.lead
     assert [plot.name for plot in section.plots] == ["run_old_accuracy_curves", "run_old_loss_curves"]
     section, summary = votes.section(vote, "bare")
+    means = from_members(["a", "b"], np.array([[0.1, 0.2]]))
+    write_strengths(vote, replace(means, members_MB=means.members_MB[:0]))
+    others, _ = votes.section(vote, "means")
+    assert "how strong several reward models" in others.lead and others.facts[0].note == ""
     assert "no pairs to read" in section.lead and summary["pairs"] == artefacts.PAIRS
     assert [plot.name for plot in section.plots] == ["vote_bare_strength", "vote_bare_std"]
     bare = rounds.section(artefacts.write_rounds(tmp_path / "rounds"), "x")
