@@ -79,6 +79,31 @@ def test_train_evaluate_score_and_export_leave_their_artefacts(rlhf_rm, trained,
     )
 
 
+def test_what_cannot_be_exported_is_one_sentence(rlhf_rm, trained, tmp_path):
+    out = tmp_path / "out"
+    (tmp_path / "file").write_text("x")
+    for told, sentence in (
+        (
+            [f"output={out}", f"checkpoint={trained}/checkpoints"],
+            "checkpoints is a directory: name a checkpoint in",
+        ),
+        ([f"output={tmp_path}/file/out"], "/file/out cannot be written"),
+    ):
+        assert sentence in one_sentence(rlhf_rm("export", f"run={trained}", *told))
+    metrics = trained / "metrics.json"
+    whole = metrics.read_text()
+    try:
+        for damaged in ('{"sets": {}}', whole[:20], "[1]"):
+            metrics.write_text(damaged)
+            refused = one_sentence(rlhf_rm("export", f"run={trained}", f"output={out}"))
+            assert (
+                "metrics.json does not hold what this version reads" in refused and "move it away" in refused
+            )
+    finally:
+        metrics.write_text(whole)
+    assert not out.exists()
+
+
 def test_a_run_directory_is_not_overwritten_and_a_finished_run_is_not_trained_again(rlhf_rm, small, trained):
     before = (trained / "export" / "model.safetensors").read_bytes()
     assert "already holds a run" in one_sentence(rlhf_rm("train", *small, f"hydra.run.dir={trained}"))

@@ -12,11 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 from rlhf_rm.callbacks.best import FILE as BEST
 from rlhf_rm.callbacks.checkpoint import checkpoints, newest_whole
 from rlhf_rm.commands.build import Run, build_run
+from rlhf_rm.commands.output import check_output
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.commands.run_directory import METRICS
 from rlhf_rm.commands.stored import stored_config
 from rlhf_rm.data.trained_on import save_trained_on
-from rlhf_rm.errors import UserError
+from rlhf_rm.errors import UserError, reading
 from rlhf_rm.files import read_json, whole_directory
 from rlhf_rm.models.actor_critic import ActorCritic
 from rlhf_rm.models.export import export
@@ -31,7 +32,7 @@ def run(cfg: DictConfig) -> None:
     """Export a run's best checkpoint if it kept one, else its newest, or the one that is named.
 
     Raises:
-        UserError: no such run or checkpoint, or an output that exists.
+        UserError: no such run or checkpoint, or an output that exists or cannot be written.
     """
     quiet()
     run_dir, output = Path(cfg.run), Path(cfg.output)
@@ -42,12 +43,18 @@ def run(cfg: DictConfig) -> None:
         config.method.datamodule.cache_dir = cfg.paths.cache_dir
     if output.exists():
         raise UserError(f"output={output} exists already: choose another directory.")
+    check_output(output)
     best = run_dir / "checkpoints" / BEST
     if cfg.checkpoint:
         found = [Path(cfg.checkpoint)]
     else:
         written = checkpoints(run_dir / "checkpoints")
         found = [best] if best.is_file() else [newest_whole(written, warn=True)] if written else []
+    if cfg.checkpoint and found[0].is_dir() and not is_sharded(found[0]):
+        raise UserError(
+            f"checkpoint={found[0]} is a directory: name a checkpoint in it, or none for the run's best "
+            "or newest."
+        )
     if not found or not found[0].exists():
         raise UserError(
             f"{found[0] if found else run_dir / 'checkpoints'} holds no checkpoint: nothing to export."
@@ -60,20 +67,25 @@ def run(cfg: DictConfig) -> None:
 
 
 def measured(metrics: Path, step: int) -> dict[str, Any]:
-    """What a run's test measured of the weights of this step; nothing if it tested others, or none."""
+    """What a run's test measured of the weights of this step; nothing if it tested others, or none.
+
+    Raises:
+        UserError: the file is damaged, or of an older version.
+    """
     if not metrics.is_file():
         return {}
-    results = read_json(metrics)
-    if results["tested_step"] != step:
-        log.warning(
-            "%s is of the weights of step %d, not of step %d: the model card has no measures.",
-            metrics,
-            results["tested_step"],
-            step,
-        )
-        return {}
-    sets: dict[str, Any] = results["sets"]
-    return sets
+    with reading(metrics, "move it away, and the model card has no measures"):
+        results = read_json(metrics)
+        tested, sets = int(results["tested_step"]), dict(results["sets"])
+    if tested == step:
+        return sets
+    log.warning(
+        "%s is of the weights of step %d, not of step %d: the model card has no measures.",
+        metrics,
+        tested,
+        step,
+    )
+    return {}
 
 
 def load_weights(parts: Run, checkpoint: Path) -> int:

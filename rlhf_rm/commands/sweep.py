@@ -145,9 +145,10 @@ def as_csv(jobs: Sequence[Job]) -> str:
     """A row for each job, with all of its metrics."""
     keys = list(dict.fromkeys(key for job in jobs for key in job.overrides))
     names = list(dict.fromkeys(name for job in jobs for name in job.metrics))
+    columns = [_column(name, keys) for name in names]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["job", *keys, "status", *names, "accuracy_low", "accuracy_high"])
+    writer.writerow(["job", *keys, "status", *columns, "accuracy_low", "accuracy_high"])
     for job in jobs:
         values = [job.metrics.get(name, "") for name in names]
         settings = [job.overrides.get(key, "") for key in keys]
@@ -163,7 +164,7 @@ def as_text(jobs: Sequence[Job], best: Job | None) -> str:
         if len({job.overrides.get(key) for job in jobs}) > 1
     ]
     names = [name for name in SHOWN if any(name in job.metrics for job in jobs)]
-    rows = [["job", *keys, *names, ""]]
+    rows = [["job", *keys, *(_column(name, keys) for name in names), ""]]
     for job in jobs:
         cells = [_cell(job, name) for name in names]
         mark = "failed" if job.status != "done" else "best" if job is best else ""
@@ -175,6 +176,11 @@ def as_text(jobs: Sequence[Job], best: Job | None) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join(["", *(line.rstrip() for line in lines)])
+
+
+def _column(metric: str, keys: Sequence[str]) -> str:
+    """The heading of a metric; of one of the test that is called like a setting, as ``loss``, ``test/loss``."""
+    return f"test/{metric}" if metric in keys else metric
 
 
 def _cell(job: Job, name: str) -> str:

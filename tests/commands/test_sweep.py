@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 import re
 
@@ -6,7 +7,7 @@ import pytest
 
 from rlhf_rm.commands import report
 from rlhf_rm.commands.summary import describe
-from rlhf_rm.commands.sweep import as_text, best_job, over_seeds, read_jobs
+from rlhf_rm.commands.sweep import as_csv, as_text, best_job, over_seeds, read_jobs
 
 
 @pytest.fixture
@@ -52,6 +53,14 @@ def test_the_table_has_every_job_and_chooses_by_validation(sweep):
     assert "0.850 ± 0.071" in lines[5]
     assert best_job(jobs, "loss") is jobs[0]
     assert best_job(jobs[2:], "loss") is None
+
+
+def test_a_setting_and_a_metric_of_one_name_are_two_columns(sweep):
+    jobs = read_jobs(sweep((["loss=hinge"], results(0.9, 0.6)), (["loss=logexp"], results(0.8, 0.7))))
+    rows = list(csv.DictReader(io.StringIO(as_csv(jobs))))
+    assert [(row["loss"], row["test/loss"]) for row in rows] == [("hinge", "0.5"), ("logexp", "0.5")]
+    head = as_text(jobs, None).splitlines()[1]
+    assert head.split() == ["job", "loss", "val/accuracy", "accuracy", "test/loss"]
 
 
 def test_settings_are_told_as_they_were_typed(sweep):
