@@ -179,7 +179,7 @@ def as_text(jobs: Sequence[Job], best: Job | None) -> str:
 
 
 def _column(metric: str, keys: Sequence[str]) -> str:
-    """The heading of a metric; of one of the test that is called like a setting, as ``loss``, ``test/loss``."""
+    """The heading of a metric; of one of the test that is called like a setting, ``test/NAME``."""
     return f"test/{metric}" if metric in keys else metric
 
 
