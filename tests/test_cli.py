@@ -195,6 +195,10 @@ JUDGED, ASKED = ["a=x", "b=x"], ["judge=endpoint", "judge.base_url=x", "judge.mo
     ("command", "overrides", "sentence"),
     [
         ("train", ["model=nope"], "Could not find 'model/nope'"),
+        ("train", ["experiment=denois"], "Could not find 'experiment/denois'"),
+        ("train", ["debug=tini"], "Could not find 'debug/tini'"),
+        ("evaluate", ["run=x", "data=nope"], "Could not find 'data/nope'"),
+        ("vote", ["members=x", "data=nope"], "Could not find 'data/nope'"),
         ("train", ["-m", "--cfg", "job"], "shows without -m"),
         ("train", ["loader.batchsize=3"], "loader.batchsize"),
         ("train", ["data=hh"], "data.path has no value"),

@@ -1,5 +1,6 @@
 """What of a training's configuration is refused before anything is read or made."""
 
+from collections.abc import Iterable
 from importlib.util import find_spec
 
 from hydra.utils import get_class, get_object, instantiate
@@ -23,6 +24,7 @@ from rlhf_rm.strategies.sharded import Sharded
 
 SHARD = (strategies.DeepSpeedStrategy, strategies.FSDPStrategy, strategies.ModelParallelStrategy)
 SHARD_BY_NAME = ("deepspeed", "fsdp")  # how Lightning's names of these begin
+OF_METHODS = ("members", "meta", "ppo", "sampling")  # what some methods read, and others do not
 PRECISIONS = ("32-true", "32", "bf16-mixed", "16-mixed")
 
 
@@ -148,6 +150,18 @@ def check_groups(cfg: DictConfig) -> None:
         raise UserError(
             "denoise=… changes the labels of preferences, which this method does not read: leave it out."
         )
+
+
+def unread(cfg: DictConfig, asked: Iterable[str]) -> list[str]:
+    """The settings that were typed for another method than this one, which reads none of their group.
+
+    Args:
+        cfg: the configuration, not resolved.
+        asked: the keys that were typed.
+    """
+    read = OmegaConf.to_yaml(cfg.method, resolve=False)
+    groups = [group for group in OF_METHODS if f"${{{group}" not in read]
+    return [key for key in asked if key.split(".")[0] in groups]
 
 
 def check_recipe(cfg: DictConfig) -> None:

@@ -13,6 +13,7 @@ from rlhf_rm.commands.output import results_directory
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.commands.stored import stored_config
 from rlhf_rm.commands.summary import describe
+from rlhf_rm.data.loading import workers_beside
 from rlhf_rm.data.preference import PreferenceDataModule
 from rlhf_rm.data.rows import ALL, RowSource
 from rlhf_rm.data.strengths import Strengths, read_strengths
@@ -83,6 +84,7 @@ def pairs_to_score(
         loaded: the model.
         keep_identical: whether training pairs stay that truncation made identical.
     """
+    on_gpu = next(loaded.model.parameters()).device.type == "cuda"  # no trainer tells it
     return PreferenceDataModule(
         source,
         loaded.tokenizer,
@@ -94,7 +96,7 @@ def pairs_to_score(
         row_tokens=cfg.loader.row_tokens,
         micro_tokens=cfg.loader.micro_tokens,
         row_multiple=cfg.loader.row_multiple,
-        workers=cfg.loader.workers,
+        workers=workers_beside(cfg.loader.workers, on_gpu=on_gpu),
         seed=0,
         cache_dir=cfg.paths.cache_dir,
         keep_identical=keep_identical,

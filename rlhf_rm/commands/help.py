@@ -81,7 +81,7 @@ def _defaults(file: str) -> tuple[list[str], list[str]]:
         if isinstance(one, str):
             included += [one] if one != "_self_" else []
         else:
-            chosen += [name.removeprefix("optional ") for name in one if not name.startswith("override ")]
+            chosen += [name for name in one if not name.startswith("override ")]
     return included, chosen
 
 

@@ -20,7 +20,7 @@ from rlhf_rm.callbacks.checkpoint import check_readable
 from rlhf_rm.callbacks.throughput import Throughput
 from rlhf_rm.cli import RANK_CONFIG, register_resolvers
 from rlhf_rm.commands.build import Run, build_run, build_trainer
-from rlhf_rm.commands.checks import check_config, check_recipe
+from rlhf_rm.commands.checks import check_config, check_recipe, unread
 from rlhf_rm.commands.export import export_run
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.commands.responses import row, write_rows
@@ -39,7 +39,7 @@ from rlhf_rm.metrics.drawn import drawn
 from rlhf_rm.metrics.embedding import projected
 from rlhf_rm.metrics.rewards import Rewards
 from rlhf_rm.metrics.shifted import spread
-from rlhf_rm.overrides import typed_path
+from rlhf_rm.overrides import ASKED, typed, typed_path
 from rlhf_rm.plots.embedding import embedding
 from rlhf_rm.plots.policy import policy_curves
 from rlhf_rm.plots.preference import preference_figures
@@ -68,6 +68,7 @@ def run(cfg: DictConfig) -> float | None:
     run_dir = Path(cfg.paths.run_dir)
     check_config(cfg)
     check_recipe(cfg)
+    _say_unread(cfg, run_dir)
     checkpoint = find_checkpoint(run_dir, cfg.resume)
     if checkpoint is not None:
         check_readable(checkpoint)
@@ -92,6 +93,14 @@ def run(cfg: DictConfig) -> float | None:
             if trainer.is_global_zero:
                 _finish(cfg, trainer, parts, measured, run_dir, started)
             return _optimized(cfg.optimized_metric, measured)
+
+
+def _say_unread(cfg: DictConfig, run_dir: Path) -> None:
+    """A sweep over methods may set what only some of them read; alone it is a mistake."""
+    asked = run_dir / ASKED
+    unused = unread(cfg, typed(asked)) if is_first_rank() and asked.is_file() else []
+    if unused:
+        log.warning("%s: this method does not read it, so it changes nothing.", ", ".join(unused))
 
 
 def fit(trainer: L.Trainer, parts: Run, checkpoint: Path | None) -> None:

@@ -109,8 +109,7 @@ def step_loader(
 ) -> StepLoader:
     """A loader of the steps whose indices a sampler yields."""
     on_gpu = trainer is not None and trainer.strategy.root_device.type == "cuda"
-    if workers is None:
-        workers = AHEAD if on_gpu else 0
+    workers = workers_beside(workers, on_gpu=on_gpu)
     if workers and torch.multiprocessing.get_sharing_strategy() == "file_descriptor":
         allow_open_files()
     return StepLoader(
@@ -121,6 +120,11 @@ def step_loader(
         persistent_workers=workers > 0,
         pin_memory=on_gpu,
     )
+
+
+def workers_beside(workers: int | None, *, on_gpu: bool) -> int:
+    """How many processes pack ahead: as many as were asked for, else :data:`AHEAD` beside a GPU alone."""
+    return workers if workers is not None else AHEAD if on_gpu else 0
 
 
 def allow_open_files() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rlhf_rm.commands.checks import check_best
+from rlhf_rm.commands.checks import check_best, unread
 from rlhf_rm.commands.compose import compose
 from rlhf_rm.errors import UserError
 
@@ -35,3 +35,19 @@ def test_a_callback_looks_at_what_is_measured(tmp_path, told, sentence):
     else:
         with pytest.raises(UserError, match=sentence):
             check_best(cfg)
+
+
+@pytest.mark.parametrize(
+    ("method", "read"),
+    [
+        ("reward", []),
+        ("ensemble", ["members.size"]),
+        ("ppo", ["ppo.k", "sampling.temperature"]),
+        ("meta", ["meta.k"]),
+    ],
+)
+def test_what_was_typed_for_another_method_is_told(tmp_path, method, read):
+    others = ["members.size", "ppo.k", "meta.k", "sampling.temperature"]
+    cfg = compose("train", f"method={method}", run_dir=str(tmp_path))
+    asked = [*others, "method", "loader.batch_size"]
+    assert unread(cfg, asked) == [key for key in others if key not in read]
