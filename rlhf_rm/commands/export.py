@@ -43,22 +43,22 @@ def run(cfg: DictConfig) -> None:
         config.method.datamodule.cache_dir = cfg.paths.cache_dir
     if output.exists():
         raise UserError(f"output={output} exists already: choose another directory.")
-    check_output(output)
     best = run_dir / "checkpoints" / BEST
     if cfg.checkpoint:
         found = [Path(cfg.checkpoint)]
+        if found[0].is_dir() and not is_sharded(found[0]):
+            raise UserError(
+                f"checkpoint={found[0]} is a directory: name a checkpoint in it, or none for the run's best "
+                "or newest."
+            )
     else:
         written = checkpoints(run_dir / "checkpoints")
         found = [best] if best.is_file() else [newest_whole(written, warn=True)] if written else []
-    if cfg.checkpoint and found[0].is_dir() and not is_sharded(found[0]):
-        raise UserError(
-            f"checkpoint={found[0]} is a directory: name a checkpoint in it, or none for the run's best "
-            "or newest."
-        )
     if not found or not found[0].exists():
         raise UserError(
             f"{found[0] if found else run_dir / 'checkpoints'} holds no checkpoint: nothing to export."
         )
+    check_output(output)
     parts = build_run(config)
     step = load_weights(parts, found[0])
     sets = measured(run_dir / METRICS, step)

@@ -26,7 +26,7 @@ from rlhf_rm.commands.output import results_directory
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.data.rows import ALL
 from rlhf_rm.data.spool import Chain, View
-from rlhf_rm.data.strengths import MANIFEST, Strengths, from_members, write_strengths
+from rlhf_rm.data.strengths import MANIFEST, Strengths, first_rows, from_members, write_strengths
 from rlhf_rm.data.types import PreferencePair, PreferenceSource
 from rlhf_rm.data.worth_reading import worth_reading, write_worth_reading
 from rlhf_rm.errors import UserError
@@ -76,10 +76,9 @@ def run(cfg: DictConfig) -> Strengths:
             log.info("member %d of %d: %s", number + 1, len(members), models[0].run)
     names = [name for one in asked for name in one.pair_id]
     strengths = from_members(names, np.concatenate(rows))
-    row_of = {name: at for at, name in reversed(list(enumerate(names)))}
     # Texts stay where the source keeps them: on the disk, if it read them from files.
     given = Chain(source.pairs(name) for name in sets)
-    distinct: Sequence[PreferencePair] = View(given, np.array([row_of[name] for name in strengths.pair_id]))
+    distinct: Sequence[PreferencePair] = View(given, first_rows(names))
     summary = summarise(strengths, notes_of(distinct))
     # Killed between the two, new strengths without a manifest are left, not beside another vote's.
     (run_dir / MANIFEST).unlink(missing_ok=True)

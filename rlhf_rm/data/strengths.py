@@ -65,13 +65,16 @@ class Strengths:
         return Strengths(list(pair_ids), self.mean[rows], self.std[rows], self.members_MB[:, rows])
 
 
+def first_rows(pair_id: Sequence[str]) -> NDArray[np.int64]:
+    """Where each pair comes first, in their order; a pair may come again."""
+    return np.sort(np.unique(np.asarray(pair_id, dtype=object).astype(str), return_index=True)[1])
+
+
 def from_members(pair_id: Sequence[str], members_MB: NDArray[Any]) -> Strengths:
     """The strengths of these differences, (M, B); a pair that comes again is taken once."""
-    names, first = np.unique(np.asarray(pair_id, dtype=object).astype(str), return_index=True)
-    first = np.sort(first)
+    first = first_rows(pair_id)
     members = np.asarray(members_MB, np.float64)[:, first]
     mean, std = preference_strength(torch.from_numpy(members))
-    assert len(names) == len(first)
     return Strengths([pair_id[i] for i in first], mean.numpy(), std.numpy(), members)
 
 

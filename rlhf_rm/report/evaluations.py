@@ -24,7 +24,6 @@ COLUMNS = {
     "accuracy_longer_chosen": "chosen longer",
     "trained_on": "pairs it was trained on",
 }
-ONLY_WHERE_THERE = ("trained_on",)  # columns that are left out where no set has any
 
 
 def section(directory: Path, name: str) -> tuple[Section, dict[str, Any]]:
@@ -42,9 +41,7 @@ def section(directory: Path, name: str) -> tuple[Section, dict[str, Any]]:
     prefix = f"evaluation_{slug(name)}"
     with expecting(file):
         sets: dict[str, Any] = told["sets"]
-        columns = [
-            key for key in COLUMNS if key not in ONLY_WHERE_THERE or any(key in one for one in sets.values())
-        ]
+        columns = [key for key in COLUMNS if any(key in one for one in sets.values())]
         rows = [[name, *_cells(one, columns)] for name, one in sets.items()]
         table = Table(["", *(COLUMNS[key] for key in columns)], rows)
         plots = _of_sets(sets, prefix)
