@@ -36,7 +36,7 @@ SIDES = {
     "head": Side("{size} heads over a frozen backbone", (*MEMBERS, "members.kind=head")),
     # Frozen weights need no gradients of their own: 4 of 6 operations are left.
     "lora": Side("{size} adapters in all layers", LORA, lambda told: told["size"] * 4 / 6),
-    # The matrices that the paper of LoRA adapts (Hu et al., arXiv 2106.09685, section 4.2).
+    # The best two matrices in the paper of LoRA (Hu et al., arXiv 2106.09685, table 5).
     "lora_qv": Side(
         "{size} adapters of queries and values, all layers",
         (*LORA, "adapter.targets=[q_proj,v_proj]"),
