@@ -9,7 +9,7 @@ are members, since a few steps with other pairs have other lengths. So --steps a
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from epochs import Side, compare
@@ -29,18 +29,22 @@ class SameBatches(EnsembleDataModule):
         return step_loader(self._step, SharedBatchSampler(sampler, self.size), self.trainer, self.workers)
 
 
+def frozen_passes(told: Mapping[str, int]) -> float:
+    """Frozen weights need no gradients of their own: 4 of 6 operations are left."""
+    return told["size"] * 4 / 6
+
+
 MEMBERS = ("method=ensemble", "members.size={size}", "method.datamodule._target_=ensemble.SameBatches")
 LORA = (*MEMBERS, "members.kind=lora", "adapter=lora")
 SIDES = {
     "one": Side("one reward model, every weight trained", ("method=reward",), lambda _: 1),
     "head": Side("{size} heads over a frozen backbone", (*MEMBERS, "members.kind=head")),
-    # Frozen weights need no gradients of their own: 4 of 6 operations are left.
-    "lora": Side("{size} adapters in all layers", LORA, lambda told: told["size"] * 4 / 6),
+    "lora": Side("{size} adapters in all layers", LORA, frozen_passes),
     # The best two matrices in the paper of LoRA (Hu et al., arXiv 2106.09685, table 5).
     "lora_qv": Side(
         "{size} adapters of queries and values, all layers",
         (*LORA, "adapter.targets=[q_proj,v_proj]"),
-        lambda told: told["size"] * 4 / 6,
+        frozen_passes,
     ),
     "lora_top": Side(
         "{size} adapters in the top {top_layers} layers", (*LORA, "adapter.top_layers={top_layers}")
