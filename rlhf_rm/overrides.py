@@ -31,6 +31,18 @@ def typed(file: Path) -> dict[str, str]:
     return {key.lstrip("+~"): value for key, value in pairs}
 
 
+def as_read(value: str) -> str:
+    """What Hydra reads in a value as typed, as text: 5e-4 and 0.0005 are one number, 1 and 1.0 too."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser  # classes are used without Hydra
+    from hydra.errors import HydraException
+
+    try:
+        read = OverridesParser.create().parse_override(f"key={value}").value()
+    except HydraException:
+        return value
+    return str(float(read) if isinstance(read, int | float) and not isinstance(read, bool) else read)
+
+
 def more(overrides: Mapping[str, Any]) -> list[str]:
     """A mapping from keys to values as overrides."""
     return [override_of(key, value) for key, value in overrides.items()]

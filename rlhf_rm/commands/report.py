@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from rlhf_rm.commands.quiet import quiet
 from rlhf_rm.errors import UserError, reading
 from rlhf_rm.files import write_json, write_text
-from rlhf_rm.overrides import TYPED, typed
+from rlhf_rm.overrides import TYPED, as_read, typed
 from rlhf_rm.plots.style import palettes
 from rlhf_rm.report import evaluations, groups, judgements, rounds, votes
 from rlhf_rm.report import run as one_run
@@ -70,16 +68,10 @@ def run(cfg: DictConfig) -> dict[str, Any]:
 
 def as_typed(value: Any, names: Sequence[str]) -> str | None:
     """The one of some names that Hydra has read as this value, 1e-3 as 0.001; else the value as text."""
-
-    def read(name: str) -> str:
-        try:
-            return str(OverridesParser.create().parse_override(f"name={name}").value())
-        except HydraException:
-            return name
-
     if value is None or value in names:
         return value
-    return next((name for name in names if read(name) == str(value)), str(value))
+    asked = as_read(str(value))
+    return next((name for name in names if as_read(name) == asked), str(value))
 
 
 def patterns(inputs: Any) -> list[str]:

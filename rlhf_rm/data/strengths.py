@@ -96,7 +96,7 @@ def read_strengths(path: Path) -> Strengths:
 
     Raises:
         UserError: there is none, it is damaged, has a value that is no finite number, names a pair
-            twice, or is another than the manifest beside it speaks of.
+            twice, or is another, or of other members, than the manifest beside it says.
     """
     file = path / FILE if path.is_dir() else path
     if not file.is_file():
@@ -118,7 +118,7 @@ def read_strengths(path: Path) -> Strengths:
             f"{file} lacks the column {absent[0]}: it needs pair_id, mean and std, and has "
             f"{', '.join(table.column_names)}."
         )
-    _check_manifest(file)
+    _check_manifest(file, len(names))
     columns = {name: _numbers(file, table, name) for name in ("mean", "std", *names)}
     members = np.stack([columns[name] for name in names]) if names else np.empty((0, table.num_rows))
     pair_id = table["pair_id"].to_pylist()
@@ -183,14 +183,20 @@ def _numbers(file: Path, table: pa.Table, name: str) -> NDArray[np.float64]:
     return values
 
 
-def _check_manifest(file: Path) -> None:
+def _check_manifest(file: Path, members: int) -> None:
     manifest = file.with_name(MANIFEST)
     if not manifest.is_file():
         return
     with reading(manifest, "vote again, or move it away"):
-        known = read_json(manifest)["strengths"]
+        about = read_json(manifest)
+        known, named = about["strengths"], len(about["members"])
     if known != sha256(file):
         raise UserError(
             f"{file} is not the file that {manifest.name} beside it speaks of: its members may be others. "
             "Vote again, or move the file away from the manifest if you mean to use it as it is."
+        )
+    if named != members:
+        raise UserError(
+            f"{manifest} names {named} members, and {file.name} has columns of {members}: "
+            "vote again, or move the manifest away if you mean to use the strengths as they are."
         )

@@ -3,13 +3,14 @@
 import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from rlhf_rm.errors import UserError
+from rlhf_rm.overrides import as_read
 from rlhf_rm.report.inputs import expecting, read
 from rlhf_rm.rounds.stage import NOT_INPUT
 
@@ -102,9 +103,21 @@ def _seeds(config: Mapping[str, Any]) -> dict[str, str]:
 def grouped(runs: Sequence[TrainedRun]) -> list[Group]:
     """The runs in groups that differ in the seed alone, in the order of their first run.
 
+    A value stands as the first run has it that was told the same: 5e-4 and 0.0005 are one setting.
+
     Raises:
         UserError: two runs are the same in everything.
     """
+    first: dict[tuple[str, str], str] = {}
+    runs = [
+        replace(
+            run,
+            overrides={
+                key: first.setdefault((key, as_read(value)), value) for key, value in run.overrides.items()
+            },
+        )
+        for run in runs
+    ]
     varying = [key for key in differing([run.overrides for run in runs]) if key not in (SEED, DATA_SEED)]
     if len({run.overrides.get(DATA_SEED) for run in runs}) > 1 and _one_vote_a_world(runs, varying):
         varying = [key for key in varying if key != STRENGTHS]

@@ -76,8 +76,13 @@ def test_rows_that_name_a_pair_twice_are_refused(vote):
 
 
 def test_another_votes_file_is_noticed(vote, tmp_path):
-    (vote / "manifest.json").write_text(json.dumps({"strengths": sha256(vote / "strengths.parquet")}))
+    about = {"strengths": sha256(vote / "strengths.parquet"), "members": [["one"], ["two"]]}
+    (vote / "manifest.json").write_text(json.dumps(about))
     assert len(read_strengths(vote)) == 3
+    (vote / "manifest.json").write_text(json.dumps(about | {"members": [["one"]]}))
+    with pytest.raises(UserError, match=r"names 1 members, and strengths\.parquet has columns of 2"):
+        read_strengths(vote)
+    (vote / "manifest.json").write_text(json.dumps(about))
     rewrite(vote, member_01=[1.0, 2.0, 3.0])
     with pytest.raises(UserError, match=r"is not the file that manifest\.json beside it speaks of"):
         read_strengths(vote)

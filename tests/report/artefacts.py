@@ -117,7 +117,8 @@ def write_vote(directory, gold=True, members=4):
     directory.mkdir(parents=True)
     notes = {"gold_chosen": truth, "gold_rejected": np.zeros(PAIRS)} if gold else {}
     file = write_strengths(directory, given)
-    write_json(directory / "manifest.json", {"strengths": sha256(file), "summary": summarise(given, notes)})
+    about = {"strengths": sha256(file), "members": [[]] * members, "summary": summarise(given, notes)}
+    write_json(directory / "manifest.json", about)
     write_texts(directory, given.mean, given.std)
     return directory
 

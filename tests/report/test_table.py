@@ -34,6 +34,15 @@ def test_groups_differ_in_what_varies_and_not_in_the_seed(tmp_path):
         grouped([*runs, runs[0]])
 
 
+def test_a_number_is_one_setting_however_it_is_typed(tmp_path):
+    typed = {"1": "5e-4", "2": "0.0005", "3": "1e-3"}
+    runs = [run(tmp_path, 0.5, seed=seed, lr=lr, trainer="[1, x]") for seed, lr in typed.items()]
+    groups = grouped(runs)
+    assert [(group.name, list(group.runs)) for group in groups] == [("5e-4", ["1/", "2/"]), ("1e-3", ["3/"])]
+    with pytest.raises(UserError, match="have the same settings and seed"):
+        grouped([*runs, run(tmp_path, 0.5, seed="1", lr="0.00050", trainer="[1, x]")])
+
+
 def test_names_of_groups_have_as_much_of_a_key_as_tells_it_from_others(tmp_path):
     flip, soft = (f"denoise__recipe__steps__{name}__where__below" for name in ("flip", "soft"))
     told = [
