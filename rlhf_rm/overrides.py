@@ -32,7 +32,10 @@ def typed(file: Path) -> dict[str, str]:
 
 
 def as_read(value: str) -> str:
-    """What Hydra reads in a value as typed, as text: 5e-4 and 0.0005 are one number, 1 and 1.0 too."""
+    """What Hydra reads in a value as typed, as text: 5e-4 and 0.0005 are one number, 1 and 1.0 too.
+
+    What Hydra cannot read stays as it is: names of groups are no values, and need not be ones.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser  # classes are used without Hydra
     from hydra.errors import HydraException
 

@@ -68,8 +68,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
 
 def as_typed(value: Any, names: Sequence[str]) -> str | None:
     """The one of some names that Hydra has read as this value, 1e-3 as 0.001; else the value as text."""
-    if value is None or value in names:
-        return value
+    if value is None:
+        return None
     asked = as_read(str(value))
     return next((name for name in names if as_read(name) == asked), str(value))
 

@@ -108,16 +108,7 @@ def grouped(runs: Sequence[TrainedRun]) -> list[Group]:
     Raises:
         UserError: two runs are the same in everything.
     """
-    first: dict[tuple[str, str], str] = {}
-    runs = [
-        replace(
-            run,
-            overrides={
-                key: first.setdefault((key, as_read(value)), value) for key, value in run.overrides.items()
-            },
-        )
-        for run in runs
-    ]
+    runs = _typed_alike(runs)
     varying = [key for key in differing([run.overrides for run in runs]) if key not in (SEED, DATA_SEED)]
     if len({run.overrides.get(DATA_SEED) for run in runs}) > 1 and _one_vote_a_world(runs, varying):
         varying = [key for key in varying if key != STRENGTHS]
@@ -135,6 +126,18 @@ def grouped(runs: Sequence[TrainedRun]) -> list[Group]:
     return [
         Group(_name(settings, short, alone=len(groups) == 1), dict(settings), members)
         for settings, members in groups.items()
+    ]
+
+
+def _typed_alike(runs: Sequence[TrainedRun]) -> list[TrainedRun]:
+    """The runs with each value as the first of them typed it that Hydra reads as the same."""
+    first: dict[tuple[str, str], str] = {}
+
+    def typed(key: str, value: str) -> str:
+        return first.setdefault((key, as_read(value)), value)
+
+    return [
+        replace(run, overrides={k: typed(k, value) for k, value in run.overrides.items()}) for run in runs
     ]
 
 
